@@ -1,3 +1,66 @@
-"""plainfilm: medical image classification with a number that holds on new patients."""
+"""plainfilm: medical image classification with a number that holds on new patients.
+
+Every command of the command line is a call of the same name: `scan`, `train`, `evaluate`, `predict`, `report`.
+Importing the package loads nothing heavy; each name loads what it needs when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Evaluation": "plainfilm.evaluation",
+    "Measure": "plainfilm.evaluation",
+    "PlainfilmError": "plainfilm.errors",
+    "Predictions": "plainfilm.prediction",
+    "Run": "plainfilm.runs",
+    "RunOptions": "plainfilm.config",
+    "Table": "plainfilm.data.table",
+    "create_model": "plainfilm.models",
+    "evaluate": "plainfilm.verbs",
+    "list_models": "plainfilm.models",
+    "predict": "plainfilm.verbs",
+    "read_image": "plainfilm.data.images",
+    "report": "plainfilm.verbs",
+    "scan": "plainfilm.verbs",
+    "train": "plainfilm.verbs",
+}
+
+__all__ = [
+    "Evaluation",
+    "Measure",
+    "PlainfilmError",
+    "Predictions",
+    "Run",
+    "RunOptions",
+    "Table",
+    "__version__",
+    "create_model",
+    "evaluate",
+    "list_models",
+    "predict",
+    "read_image",
+    "report",
+    "scan",
+    "train",
+]
+
+if TYPE_CHECKING:
+    from plainfilm.config import RunOptions
+    from plainfilm.data.images import read_image
+    from plainfilm.data.table import Table
+    from plainfilm.errors import PlainfilmError
+    from plainfilm.evaluation import Evaluation, Measure
+    from plainfilm.models import create_model, list_models
+    from plainfilm.prediction import Predictions
+    from plainfilm.runs import Run
+    from plainfilm.verbs import evaluate, predict, report, scan, train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'plainfilm' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)

@@ -78,7 +78,7 @@ class ResourceError(PlainfilmError):
     exit_code = 5
 
 
-class Interrupted(PlainfilmError):
+class Interrupted(PlainfilmError):  # noqa: N818 - what happened is not an error
     """A stop asked for by signal; what was finished is on disk."""
 
     default_code = "INTERRUPTED"

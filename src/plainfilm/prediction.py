@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from plainfilm.data.table import LeftOut, Table
+from plainfilm.errors import BundleError, ResourceError
+from plainfilm.progress import Progress, Silent
+from plainfilm.storage import write_json, write_text
+
+if TYPE_CHECKING:
+    from plainfilm.bundle import Bundle
+    from plainfilm.data.pixels import PixelStore
+
 SCORE_PREFIX = "score_"
+# What a spreadsheet would run as a formula (OWASP ASVS 1.2.10).
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ class Predictions:
     @property
     def y_pred(self) -> npt.NDArray[np.intp]:
         """Index of the class with the highest score; the first of equals."""
-        return self.scores.argmax(axis=1)
+        return np.argmax(self.scores, axis=1)
 
     def labelled(self) -> Predictions:
         """The rows whose truth is known."""
@@ -41,3 +56,140 @@ class Predictions:
     def where(self, mask: npt.NDArray[np.bool_]) -> Predictions:
         """The rows for which `mask` is True."""
         return Predictions(self.classes, self.table[mask].reset_index(drop=True), self.scores[mask])
+
+    def tested(self, split: str) -> Predictions:
+        """The labelled rows of one split."""
+        return self.where((self.table["split"] == split).to_numpy()).labelled()
+
+    @classmethod
+    def join(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Rows of several predictions over the same classes, one after the other."""
+        return cls(
+            parts[0].classes,
+            pd.concat([part.table for part in parts], ignore_index=True),
+            np.concatenate([part.scores for part in parts]),
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per image: the table, `predicted`, and `score_<class>` per class."""
+        frame = self.table.copy()
+        frame["predicted"] = [self.classes[index] for index in self.y_pred]
+        for index, name in enumerate(self.classes):
+            frame[f"{SCORE_PREFIX}{name}"] = self.scores[:, index]
+        return frame
+
+    def save(self, path: Path, left_out: Iterable[LeftOut] = ()) -> Path:
+        """Write CSV, or JSON where `path` ends so; images that could not be read are listed with their reason."""
+        frame = self.to_frame()
+        refused = [item for item in left_out if item.status == "refused"]
+        if path.suffix.lower() == ".json":
+            rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+            failures = [{"path": item.path, "code": item.code, "detail": item.detail} for item in refused]
+            write_json(path, {"classes": list(self.classes), "predictions": rows, "refused": failures})
+        else:
+            extra = pd.DataFrame([{"path": item.path, "refused": item.code} for item in refused], dtype=object)
+            write_text(path, safe_csv(pd.concat([frame, extra], ignore_index=True) if refused else frame))
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote as CSV; ids stay text.
+
+        Raises:
+            BundleError: `BUN_DAMAGED` if it is not such a file.
+        """
+        try:
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+            names = [name for name in frame.columns if name.startswith(SCORE_PREFIX)]
+            scores = frame[names].astype(np.float64).to_numpy()
+            table = frame[["path", "label", "patient_id", "split"]].map(_unquote)
+        except (ValueError, KeyError, OSError):
+            raise BundleError(f"'{path.name}' is not a table of predictions.", code="BUN_DAMAGED") from None
+        return cls(tuple(name.removeprefix(SCORE_PREFIX) for name in names), table, scores)
+
+
+def safe_csv(frame: pd.DataFrame) -> str:
+    """CSV in which no text cell starts a formula; numbers keep every digit."""
+    quoted = frame.copy()
+    for name in quoted.columns:
+        if not pd.api.types.is_numeric_dtype(quoted[name]):
+            quoted[name] = [_quote(value) for value in quoted[name]]
+    quoted.columns = [_quote(str(name)) for name in quoted.columns]
+    buffer = io.StringIO()
+    quoted.to_csv(buffer, index=False, lineterminator="\n")
+    return buffer.getvalue()
+
+
+def _quote(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+
+def _unquote(value: str) -> str | None:
+    return (value[1:] if value[:1] == "'" and value[1:2] in FORMULA_STARTS else value) or None
+
+
+def predict_table(
+    bundles: Sequence[Bundle],
+    table: Table,
+    pixels: PixelStore,
+    *,
+    batch_size: int = 64,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Predictions:
+    """Score every image of a table; several models (folds) give the mean of their scores.
+
+    Args:
+        bundles: Models over the same classes and image size.
+        table: The images.
+        pixels: Their pixels, in the same order.
+        batch_size: Images at once.
+        device: Where to compute.
+        progress: Told after every batch.
+    """
+    if len({bundle.config.classes for bundle in bundles}) != 1:
+        raise BundleError("the models of these folds do not have the same classes.", code="BUN_CLASSES")
+    scores = np.mean(
+        [predict_scores(bundle, pixels, batch_size=batch_size, device=device, progress=progress) for bundle in bundles],
+        axis=0,
+    )
+    columns = ["path", "label", "patient_id", "split"]
+    return Predictions(bundles[0].config.classes, table.rows[columns].copy(), scores)
+
+
+def predict_scores(
+    bundle: Bundle,
+    pixels: PixelStore,
+    *,
+    batch_size: int = 64,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> npt.NDArray[np.float64]:
+    """`(n, num_classes)` probabilities of one model.
+
+    Every batch has the same shape (the last is filled up and cut), so that an image scores the same whatever stands
+    beside it.
+    """
+    import torch
+
+    from plainfilm.training.batches import load_batch
+    from plainfilm.training.device import choose_device
+
+    place = torch.device(choose_device(device))
+    model = bundle.model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    scores = np.empty((len(pixels), bundle.config.architecture.num_classes))
+    with torch.inference_mode(), (progress or Silent()).task("scoring images", len(pixels)) as advance:
+        for start in range(0, len(pixels), batch_size):
+            indices = np.arange(start, min(start + batch_size, len(pixels)))
+            filled = np.resize(indices, batch_size)
+            try:
+                batch = bundle.config.preprocessing.apply(load_batch(pixels, filled, place))
+                logits = model(batch.contiguous(memory_format=torch.channels_last)).double()
+            except (MemoryError, torch.OutOfMemoryError):
+                raise ResourceError(
+                    f"Out of memory with batches of {batch_size}. Try --batch-size {max(1, batch_size // 2)}.",
+                    code="RES_MEMORY",
+                ) from None
+            scores[indices] = logits.softmax(dim=1).cpu().numpy()[: len(indices)]
+            advance(len(indices))
+    return scores

@@ -1,1 +1,1 @@
-"""data."""
+"""Tables, images, splits: everything before a model."""

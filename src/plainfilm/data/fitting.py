@@ -1,0 +1,82 @@
+"""Bringing images of all sizes to the one size a model reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from plainfilm.errors import UsageError, unknown_name
+
+Fit = Literal["pad", "stretch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How an image is brought to the model's size.
+
+    Attributes:
+        fit: `pad` keeps the aspect ratio and shows it by its borders; `stretch` fills the whole size and
+            hides it. Where the shape of the films differs between classes or sites, either can leak it.
+    """
+
+    fit: Fit = "pad"
+
+    def __post_init__(self) -> None:
+        _check_fit(self.fit)
+
+
+def fit_image(image: NDArray[Any], *, height: int, width: int, fit: Fit = "pad") -> NDArray[Any]:
+    """Resize an image by antialiased bilinear interpolation, computed in float32.
+
+    An image that already has the size comes back bit for bit. With `pad`, the larger image that fits is
+    centred between borders of the image's own minimum (the odd row or column goes to the bottom or
+    right); with `stretch`, each axis is scaled by itself. Stretching hides the aspect ratio from the eye
+    but not from a model, padding shows it: either can leak the site or device an image came from.
+
+    Args:
+        image: `(height, width)`, uint8, uint16 or float32.
+        height: Rows wanted, at least 1.
+        width: Columns wanted, at least 1.
+        fit: `pad` or `stretch`.
+
+    Returns:
+        `(height, width)`, of the same dtype; integers are rounded to the nearest.
+
+    Raises:
+        UsageError: If the size is not positive or `fit` is unknown.
+    """
+    _check_fit(fit)
+    if height < 1 or width < 1:
+        raise UsageError(f"The size must be at least 1 x 1, got {height} x {width} (height x width).")
+    if image.shape == (height, width):
+        return image
+    if fit == "stretch":
+        return _resized(image, height, width)
+    scale = min(height / image.shape[0], width / image.shape[1])
+    inner_height = min(height, max(1, round(image.shape[0] * scale)))
+    inner_width = min(width, max(1, round(image.shape[1] * scale)))
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    fitted = np.full((height, width), image.min(), dtype=image.dtype)
+    fitted[top : top + inner_height, left : left + inner_width] = _resized(image, inner_height, inner_width)
+    return fitted
+
+
+def _check_fit(fit: str) -> None:
+    if fit not in get_args(Fit):
+        raise unknown_name("fit", fit, get_args(Fit))
+
+
+def _resized(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    if image.shape == (height, width):
+        return image
+    # Pillow widens the filter by the scale when it shrinks, so that no pixel goes unseen; mode "F" is float32.
+    floats = Image.fromarray(image.astype(np.float32, copy=False))
+    resized: NDArray[Any] = np.asarray(floats.resize((width, height), Image.Resampling.BILINEAR))
+    if image.dtype.kind == "u":
+        # No clipping: an average of pixels lies between them.
+        resized = np.rint(resized)
+    return resized.astype(image.dtype)

@@ -1,0 +1,88 @@
+"""Read every file of a listing once: the table of what can be used, and the pixels if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+
+from plainfilm.data.fitting import Fit
+from plainfilm.data.images import DecodeRecord, ImageLimits
+from plainfilm.data.pixels import PixelStore
+from plainfilm.data.table import LeftOut, Listing, Table
+from plainfilm.data.workers import decode_images
+from plainfilm.progress import Progress, Silent
+
+
+def scan_listing(
+    listing: Listing,
+    *,
+    size: tuple[int, int] | None = None,
+    fit: Fit = "pad",
+    limits: ImageLimits | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Table, PixelStore | None]:
+    """Decode every image of `listing`.
+
+    Args:
+        listing: What a source names.
+        size: `(height, width)` to fit the pixels to; without it only the table is made.
+        fit: How they are fitted.
+        limits: What a file may ask for before it is decoded.
+        workers: Decoding processes; by default one per processor.
+        progress: Told after every image.
+
+    Returns:
+        The table, and its pixels in the same order (None without `size`).
+    """
+    n_images = len(listing.refs)
+    store = PixelStore(n_images, *size) if size is not None else None
+    records: list[DecodeRecord | None] = [None] * n_images
+    refused: dict[int, LeftOut] = {}
+    has_label = listing.rows["label"].notna().to_numpy()
+    with (progress or Silent()).task("reading images", n_images) as advance:
+        for decoded in decode_images(
+            listing.refs,
+            limits=limits or ImageLimits(),
+            size=size,
+            fit=fit,
+            workers=workers,
+        ):
+            if decoded.record is None:
+                name = str(listing.rows["path"].iat[decoded.index])
+                refused[decoded.index] = LeftOut(
+                    name,
+                    "refused",
+                    decoded.code or "IMG_UNREADABLE",
+                    decoded.detail or "",
+                    bool(has_label[decoded.index]),
+                )
+            else:
+                records[decoded.index] = decoded.record
+                if store is not None and decoded.pixels is not None:
+                    store.put(decoded.index, decoded.pixels)
+            advance(1)
+    good = np.array([index for index in range(n_images) if records[index] is not None], dtype=np.intp)
+    rows = listing.rows.iloc[good].reset_index(drop=True)
+    facts = _facts([record for record in records if record is not None])
+    clashing = {name: f"{name}_" for name in rows.columns if name in facts.columns}
+    table = Table(
+        pd.concat([rows.rename(columns=clashing), facts], axis=1),
+        tuple(listing.refs[index] for index in good),
+        (*listing.left_out, *(refused[index] for index in sorted(refused))),
+        listing.understood,
+    )
+    if store is not None and len(good) < n_images:
+        store = store.take(good)
+    return table, store
+
+
+def _facts(records: Sequence[DecodeRecord]) -> pd.DataFrame:
+    """What the decoder found, one column per fact."""
+    names = list(DecodeRecord.__dataclass_fields__)
+    facts = pd.DataFrame([asdict(record) for record in records], columns=names)
+    facts["notes"] = [" ".join(notes) for notes in facts["notes"]]
+    return facts

@@ -1,0 +1,156 @@
+"""The table: what every source becomes, with an account of every file."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from plainfilm.data.images import ImageRef
+from plainfilm.errors import TableError
+
+COLUMNS = ("path", "label", "patient_id", "split")
+SPLITS = ("train", "validation", "test", "external")
+
+Status = Literal["used", "skipped", "refused"]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One file or row that is not used, and why.
+
+    Attributes:
+        path: As the table names it.
+        status: `skipped` (not meant as an image) or `refused` (meant as one, but unusable).
+        code: Stable reason, such as `SKIP_HIDDEN` or `IMG_TRUNCATED`.
+        detail: One sentence; no patient data.
+        labelled: Whether a label was attached; training tolerates none of these unless told.
+    """
+
+    path: str
+    status: Literal["skipped", "refused"]
+    code: str
+    detail: str
+    labelled: bool = False
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source names, before any image is read.
+
+    Attributes:
+        rows: One row per image: `COLUMNS` (missing values are None), then any further columns as text.
+        refs: Where each row's bytes are, aligned with `rows`.
+        left_out: What is not in `rows`, and why.
+        understood: Sentences on how the source was read, for the user to check.
+    """
+
+    rows: pd.DataFrame
+    refs: tuple[ImageRef, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    understood: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """The images that can be used, and an account of all that cannot.
+
+    Attributes:
+        rows: One row per used image, index 0..n-1: `COLUMNS`, further columns of the source, then the facts
+            of the decoder (`format`, `bits`, `width`, `height`, `file_sha256`, `pixel_sha256`, ...).
+        refs: Where each row's bytes are, aligned with `rows`.
+        left_out: Every skipped or refused file.
+        understood: Sentences on how the source was read.
+    """
+
+    rows: pd.DataFrame
+    refs: tuple[ImageRef, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    understood: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, sorted; an image without a label is not a class."""
+        return tuple(sorted(self.rows["label"].dropna().unique()))
+
+    @property
+    def refused(self) -> tuple[LeftOut, ...]:
+        """What was meant as an image but cannot be used."""
+        return tuple(item for item in self.left_out if item.status == "refused")
+
+    @property
+    def skipped(self) -> tuple[LeftOut, ...]:
+        """What was not meant as an image."""
+        return tuple(item for item in self.left_out if item.status == "skipped")
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Table:
+        """The rows at `indices`, in that order; the account of files left out goes along."""
+        chosen = np.asarray(indices, dtype=int)
+        return Table(
+            self.rows.iloc[chosen].reset_index(drop=True),
+            tuple(self.refs[i] for i in chosen),
+            self.left_out,
+            self.understood,
+        )
+
+    def account(self) -> pd.DataFrame:
+        """Every file, one row each: `path`, `status`, `code`, `detail`, then the columns of used rows."""
+        used = self.rows.assign(status="used", code="", detail="")
+        out = pd.DataFrame(
+            [(item.path, item.status, item.code, item.detail) for item in self.left_out],
+            columns=["path", "status", "code", "detail"],
+        )
+        head = ["path", "status", "code", "detail"]
+        ordered = used[head + [name for name in used.columns if name not in head]]
+        return ordered if out.empty else pd.concat([ordered, out], ignore_index=True)
+
+
+def clean_text(value: object) -> str | None:
+    """Text as a table means it: NFC, without surrounding white space; None for an empty cell."""
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = unicodedata.normalize("NFC", str(value)).strip()
+    return text or None
+
+
+def check_labels(labels: Iterable[str | None]) -> None:
+    """Refuse labels that say several things at once, or one thing in several ways.
+
+    Raises:
+        TableError: `TAB_MULTI_LABEL` for `A|B` or `[A, B]`; `TAB_LABEL_VARIANTS` where two labels differ only
+            in case, inner white space, or as `1` and `1.0` do.
+    """
+    spellings: dict[str, str] = {}
+    for label in sorted({label for label in labels if label is not None}):
+        if "|" in label or (label.startswith("[") and "," in label):
+            raise TableError(
+                f"The label '{label}' names several classes, but each image must have one: multi-label tables "
+                "are not supported. Choose one class per image, or one table per finding.",
+                code="TAB_MULTI_LABEL",
+            )
+        other = spellings.setdefault(_spelling(label), label)
+        if other != label:
+            raise TableError(
+                f"The labels '{other}' and '{label}' look like one class spelled twice. "
+                "Spell it one way, or rename one of them.",
+                code="TAB_LABEL_VARIANTS",
+            )
+
+
+def _spelling(label: str) -> str:
+    """What two spellings of one label have in common."""
+    folded = " ".join(unicodedata.normalize("NFKC", label).casefold().replace("_", " ").split())
+    try:
+        number = float(folded)
+    except ValueError:
+        return folded
+    return repr(number) if np.isfinite(number) else folded

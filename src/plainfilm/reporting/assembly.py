@@ -1,0 +1,245 @@
+"""From a run's folder to what its report shows; the files are the only source."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from plainfilm import __version__, plots
+from plainfilm.config import RunOptions
+from plainfilm.data.pixels import PixelStore
+from plainfilm.data.splits import SplitPlan
+from plainfilm.data.table import Table
+from plainfilm.evaluation import Evaluation
+from plainfilm.prediction import Predictions
+from plainfilm.reporting.content import (
+    DataSummary,
+    Example,
+    FoldSummary,
+    LeftOut,
+    ModelFacts,
+    ReportData,
+    SplitCount,
+    TrainingFacts,
+)
+from plainfilm.runs import Run
+from plainfilm.storage import make_folder, read_json, write_bytes, write_json
+
+MOST_EXAMPLES = 12
+CHOSEN_BY = {
+    "loss": "lowest validation loss",
+    "balanced-accuracy": "highest validation balanced accuracy",
+    "last": "the last epoch, chosen beforehand",
+}
+
+
+def describe_run(
+    *, data: Path, table: Table, plan: SplitPlan, options: RunOptions, folds: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Everything about a run that no other file holds, ready for JSON."""
+    from plainfilm.models import describe_model
+
+    model = describe_model(
+        options.model.model,
+        num_classes=len(table.classes),
+        adapter=options.model.adapter,
+        image_size=options.model.image_size,
+    )
+    return {
+        "plainfilm": __version__,
+        "source": data.name,
+        "understood": list(table.understood),
+        "classes": list(table.classes),
+        "counts": _counts(table, plan),
+        "left_out": _left_out(table),
+        "patients": plan.patients,
+        "split_unit": plan.unit,
+        "tested_on": plan.tested_on,
+        "notes": list(plan.notes),
+        "model": {
+            "name": model.name,
+            "summary": model.summary,
+            "parameters": model.parameters,
+            "flops": model.flops,
+            "input_size": model.input_size,
+            "weights": options.model.weights or "random",
+            "licence": model.licence if options.model.weights else "none needed",
+        },
+        "options": options.model_dump(mode="json"),
+        "folds": [dict(fold) for fold in folds],
+    }
+
+
+def _counts(table: Table, plan: SplitPlan) -> list[dict[str, Any]]:
+    """Images and patients per split and class; with folds, every row is tested once."""
+    fold = plan.folds[0]
+    parts = {"train": fold.train, "validation": fold.validation}
+    if plan.tested_on == "test":
+        parts["test"] = fold.test
+    if len(plan.folds) > 1:
+        parts = {"test": np.concatenate([fold.test for fold in plan.folds])}
+    labels = table.rows["label"].to_numpy(dtype=object)
+    counts = []
+    for split, rows in parts.items():
+        for label in table.classes:
+            own = rows[labels[rows] == label]
+            patients = None if plan.patients == "unknown" else len(set(plan.groups[own]))
+            counts.append({"split": split, "label": label, "n_images": len(own), "n_patients": patients})
+    return counts
+
+
+def _left_out(table: Table) -> list[dict[str, Any]]:
+    by_reason = defaultdict(list)
+    for item in table.left_out:
+        by_reason[item.status, item.code].append(item)
+    return [
+        {
+            "code": code,
+            "reason": items[0].detail,
+            "n_images": len(items),
+            "refused": status == "refused",
+            "names": [item.path for item in items[:5]],
+        }
+        for (status, code), items in sorted(by_reason.items())
+    ]
+
+
+def save_examples(run: Run, predictions: Predictions, table: Table, pixels: PixelStore) -> None:
+    """Keep small pictures of the worst mistakes and of some right answers, so that the report needs no data."""
+    row_of = {path: index for index, path in enumerate(table.rows["path"])}
+    y_true = np.array([predictions.classes.index(label) for label in predictions.table["label"]])
+    right = predictions.y_pred == y_true
+    chosen = [*_most_certain(predictions, ~right), *_most_certain(predictions, right)]
+    folder = run.folder / "examples"
+    make_folder(folder)
+    entries = []
+    for number, index in enumerate(chosen):
+        row = predictions.table.iloc[index]
+        image, _ = pixels.stored(np.array([row_of[row["path"]]]))
+        name = f"{number:02d}.png"
+        write_bytes(folder / name, plots.thumbnail_png(image[0]))
+        entries.append(
+            {
+                "file": name,
+                "path": row["path"],
+                "truth": row["label"],
+                "predicted": predictions.classes[predictions.y_pred[index]],
+                "score": float(predictions.scores[index].max()),
+                "patient_id": row["patient_id"],
+            }
+        )
+    write_json(folder / "examples.json", entries)
+
+
+def _most_certain(predictions: Predictions, mask: np.ndarray) -> list[int]:
+    """Rows of `mask`, surest first, one per patient and spread over the classes before any comes twice."""
+    order = [index for index in np.argsort(-predictions.scores.max(axis=1), kind="stable") if mask[index]]
+    labels = predictions.table["label"].to_numpy(dtype=object)
+    patients = predictions.table["patient_id"].to_numpy(dtype=object)
+    of_class: Counter[Any] = Counter()
+    of_patient: Counter[Any] = Counter()
+    ranked: list[tuple[int, int, int, int]] = []
+    for index in order:
+        patient = patients[index] or index
+        ranked.append((of_patient[patient], of_class[labels[index]], len(ranked), int(index)))
+        of_patient[patient] += 1
+        of_class[labels[index]] += 1
+    return [index for *_, index in sorted(ranked)[:MOST_EXAMPLES]]
+
+
+def assemble_report(run: Run) -> ReportData:
+    """Everything the report of `run` shows, read from its files."""
+    facts = read_json(run.facts)
+    evaluation = Evaluation.from_json(read_json(run.evaluation))
+    options = RunOptions.model_validate(facts["options"])
+    flat = {name: value for name, value in options.flat().items() if value not in (None, [], ())}
+    return ReportData(
+        title=f"{facts['model']['name']} on {facts['source']}",
+        question=f"Which of {len(facts['classes'])} classes is this image: {', '.join(facts['classes'])}?",
+        when=datetime.fromisoformat(facts["finished"]),
+        version=facts["plainfilm"],
+        command=f"plainfilm train --options {run.options.name}",
+        options=flat,
+        data=DataSummary(
+            source=facts["source"],
+            counts=[SplitCount(**count) for count in facts["counts"]],
+            left_out=[LeftOut(**entry) for entry in facts["left_out"]],
+        ),
+        patients=facts["patients"],
+        split_unit=facts["split_unit"],
+        tested_on=facts["tested_on"],
+        preprocessing=[facts["folds"][0]["preprocessing"]],
+        model=ModelFacts(**facts["model"] | {"input_size": tuple(facts["model"]["input_size"])}),
+        training=_training_facts(run, facts, options),
+        evaluation=evaluation,
+        examples=_read_examples(run),
+        notes=[*facts["understood"], *evaluation.notes],
+        warnings=[*facts["notes"], *_opening_warning(facts)],
+        folds=_fold_summary(run, facts),
+    )
+
+
+def _opening_warning(facts: Mapping[str, Any]) -> list[str]:
+    times = facts.get("openings", 1)
+    return [f"The test rows of this run have been scored {times} times."] if times > 1 else []
+
+
+def _training_facts(run: Run, facts: Mapping[str, Any], options: RunOptions) -> TrainingFacts:
+    folds = facts["folds"]
+    first = folds[0]
+    cores = f"CPU, {first['threads']} threads" if first["device"] == "cpu" else first["device"].upper()
+    return TrainingFacts(
+        epochs=sum(fold["epochs"] for fold in folds),
+        chosen_epoch=first["chosen_epoch"] if len(folds) == 1 else None,
+        chosen_by=CHOSEN_BY[options.training.choose],
+        seconds=sum(fold["seconds"] for fold in folds),
+        device=cores,
+        precision={"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16"}[first["precision"]],
+        history=pd.read_csv(run.fold(1, len(folds)) / "history.csv"),
+    )
+
+
+def _read_examples(run: Run) -> list[Example]:
+    folder = run.folder / "examples"
+    examples = []
+    for entry in read_json(folder / "examples.json"):
+        with Image.open(io.BytesIO((folder / entry["file"]).read_bytes()), formats=["PNG"]) as picture:
+            thumbnail = np.asarray(picture)
+        examples.append(
+            Example(
+                thumbnail=thumbnail,
+                path=entry["path"],
+                truth=entry["truth"],
+                predicted=entry["predicted"],
+                score=entry["score"],
+                patient_id=entry["patient_id"],
+            )
+        )
+    return examples
+
+
+def _fold_summary(run: Run, facts: Mapping[str, Any]) -> FoldSummary | None:
+    """Balanced accuracy of each fold, by image: how far it moves from one training to the next."""
+    if len(facts["folds"]) == 1:
+        return None
+    from plainfilm import metrics
+
+    rows = run.read_table()[["path", "fold"]]
+    predictions = Predictions.load(run.predictions)
+    fold_of = dict(zip(rows["path"], rows["fold"], strict=True))
+    folds = np.array([fold_of[path] for path in predictions.table["path"]])
+    values = []
+    for number in range(1, len(facts["folds"]) + 1):
+        part = predictions.where(folds == number).labelled()
+        y_true = np.array([part.classes.index(label) for label in part.table["label"]])
+        matrix = metrics.confusion_matrix(y_true, part.y_pred, len(part.classes))
+        values.append(float(metrics.recall(matrix)[matrix.sum(axis=1) > 0].mean()))
+    return FoldSummary(measure="balanced_accuracy", values=values)

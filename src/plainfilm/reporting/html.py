@@ -1,0 +1,188 @@
+"""One offline HTML file from `ReportData`: no script, nothing loaded, every text shown as text."""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from collections.abc import Iterable
+from importlib.resources import files
+from io import BytesIO
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from plainfilm import plots
+from plainfilm.evaluation import Evaluation
+from plainfilm.plots import readable
+from plainfilm.reporting import figures
+from plainfilm.reporting.content import Example, ReportData
+from plainfilm.reporting.words import GLOSSARY, PATIENTS, SPLIT
+
+TEXT_LIMIT = 1_000  # characters of one sentence
+NAME_LIMIT = 60  # characters of one name in a table
+
+
+def write_report(report: ReportData) -> str:
+    """The whole page as HTML text.
+
+    Nothing in `report` can become markup: Jinja escapes every value, hidden and bidirectional characters are
+    written out, and a content security policy forbids scripts and any access to the network.
+    """
+    environment = _environment()
+    template = environment.from_string(_packaged("template.html.j2"))
+    return template.render(report=report, style=Markup(_packaged("style.css")), **_parts(report))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_as_text
+    )
+    environment.filters |= {
+        "brief": lambda text, limit=NAME_LIMIT: readable(str(text), limit=limit),
+        "count": _count,
+        "day": lambda when: f"{when.day} {when:%B %Y}",
+        "decimal": lambda value: f"{value:.3f}",
+        "heading": plots.title_of,
+        "sentence": _sentence,
+        "percent": lambda share: f"{100 * share:.0f} %",
+        "thousands": lambda number: f"{number:,}",
+    }
+    return environment
+
+
+def _as_text(value: Any) -> Any:
+    """What Jinja prints for a value: markup made here as it is, any other text without hidden characters."""
+    return readable(value, limit=TEXT_LIMIT) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _packaged(name: str) -> str:
+    return files("plainfilm.reporting").joinpath(name).read_text(encoding="utf-8")
+
+
+def _parts(report: ReportData) -> dict[str, Any]:
+    """Everything the template shows that is not in `report` word for word."""
+    evaluation = report.evaluation
+    return {
+        "headline": figures.headline(report),
+        "levels": figures.ladder(report),
+        "wrong": [_picture(example) for example in _surest_first(report.examples, right=False)],
+        "right": [_picture(example) for example in _surest_first(report.examples, right=True)],
+        "matrices": figures.matrices(evaluation),
+        "class_tables": figures.class_tables(evaluation),
+        "intervals": _inline(figures.interval_drawing(evaluation)),
+        "intervals_caption": "The same as a picture: a dot for each figure, a line for its interval.",
+        "overall": figures.overall(evaluation),
+        "effective": _effective(evaluation),
+        "two_way": figures.two_way(evaluation),
+        "curves": [
+            {"drawing": _inline(drawing), "caption": caption} for drawing, caption in figures.curves(evaluation)
+        ],
+        **_training_parts(report),
+        "splits": figures.splits(report.data.counts, by_patient=report.split_unit == "patient"),
+        "patients_words": PATIENTS[report.patients],
+        "split_words": SPLIT[report.split_unit],
+        "model_facts": _model_facts(report),
+        "options": [(name, str(value)) for name, value in report.options.items()],
+        "folds_sd": _folds_sd(report),
+        "notes": [*report.notes, *(note for note in evaluation.notes if note not in report.notes)],
+        "words": GLOSSARY,
+    }
+
+
+def _surest_first(examples: Iterable[Example], *, right: bool) -> list[Example]:
+    return sorted((e for e in examples if e.is_right == right), key=lambda e: (-e.score, e.path))
+
+
+def _picture(example: Example) -> dict[str, Any]:
+    png = plots.thumbnail_png(example.thumbnail)
+    width, height = Image.open(BytesIO(png)).size
+    verdict = "right" if example.is_right else "wrong"
+    return {
+        "source": Markup(f"data:image/png;base64,{b64encode(png).decode('ascii')}"),
+        "width": width,
+        "height": height,
+        "alt": f"Truth {readable(example.truth, limit=NAME_LIMIT)}, answer "
+        f"{readable(example.predicted, limit=NAME_LIMIT)}, {verdict}",
+        "is_right": example.is_right,
+        "truth": example.truth,
+        "predicted": example.predicted,
+        "score": example.score,
+        "path": example.path,
+    }
+
+
+def _inline(drawing: plots.Drawing | None) -> Markup | None:
+    return None if drawing is None else Markup(drawing.svg(for_page=True))
+
+
+def _training_parts(report: ReportData) -> dict[str, Any]:
+    training = report.training
+    if training is None:
+        return {"training_plot": None, "training_caption": "", "training_facts": []}
+    chosen_epoch = training.chosen_epoch
+    kept = f"epoch {chosen_epoch}, {training.chosen_by}" if chosen_epoch is not None else training.chosen_by
+    drawing = plots.training_plot(training.history, chosen_epoch=chosen_epoch) if len(training.history) else None
+    caption = (
+        "Loss and accuracy after each epoch, and the learning rate below.",
+        "The dotted line is the epoch that was kept." if chosen_epoch is not None else "",
+        "This is the first fold; the others are in the run's folder." if report.folds else "",
+    )
+    return {
+        "training_plot": _inline(drawing),
+        "training_caption": " ".join(filter(None, caption)),
+        "training_facts": [
+            ("Epochs", f"{training.epochs:,}{' in all folds' if report.folds else ''}"),
+            ("Kept", kept),
+            ("Time", _duration(training.seconds)),
+            ("Device", training.device),
+            ("Precision", training.precision),
+        ],
+    }
+
+
+def _model_facts(report: ReportData) -> list[tuple[str, str]]:
+    model = report.model
+    height, width = model.input_size
+    facts = [
+        ("Name", model.name),
+        ("Input", f"{height} x {width} pixels, 1 channel"),
+        ("Parameters", f"{model.parameters:,}"),
+    ]
+    if model.flops is not None:
+        facts.append(("Work for one image", f"{model.flops / 1e9:.2f} GFLOPs"))
+    return [*facts, ("First weights", model.weights), ("Licence of the weights", model.licence)]
+
+
+def _folds_sd(report: ReportData) -> str:
+    if report.folds is None or math.isnan(report.folds.sd):
+        return ""
+    return f"{report.folds.sd:.3f}"
+
+
+def _effective(evaluation: Evaluation) -> str:
+    """What images that resemble each other are worth, where that was computed."""
+    if evaluation.effective_images is None or evaluation.design_effect is None:
+        return ""
+    return (
+        f"Images of one patient resemble each other: these {evaluation.n_images:,} images tell as much about "
+        f"the accuracy as {evaluation.effective_images:,.0f} independent ones would."
+    )
+
+
+def _sentence(text: str) -> str:
+    """A remark with a capital and a full stop."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

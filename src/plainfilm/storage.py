@@ -1,0 +1,155 @@
+"""Files that are whole or absent: atomic writes, a manifest of hashes written last, one writer per run."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from plainfilm.errors import BundleError, ResourceError
+
+MANIFEST = "manifest.json"
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that it is old or new at every instant, never half.
+
+    Raises:
+        ResourceError: `RES_DISK_FULL`, `RES_READ_ONLY` or `RES_WRITE`; the old file is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _resource_error(error, path.name) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; floats keep every digit, NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of ours.
+
+    Raises:
+        BundleError: `BUN_MISSING` or `BUN_DAMAGED`.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"'{path.name}' is missing.", code="BUN_MISSING") from None
+    except (ValueError, OSError, RecursionError):
+        raise BundleError(f"'{path.name}' is damaged.", code="BUN_DAMAGED") from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents; raises `ResourceError` in our words."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _resource_error(error, str(path)) from None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path, names: Sequence[str]) -> None:
+    """Commit the files `names` of `folder`: their hashes, written last."""
+    write_json(folder / MANIFEST, {"sha256": {name: sha256_of(folder / name) for name in sorted(names)}})
+
+
+def verify_manifest(folder: Path) -> dict[str, str]:
+    """Check every file that the manifest of `folder` names.
+
+    Returns:
+        The hashes by name.
+
+    Raises:
+        BundleError: `BUN_MISSING`, `BUN_DAMAGED` or `BUN_OUTSIDE` (a name that leaves the folder).
+    """
+    manifest = read_json(folder / MANIFEST)
+    hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
+    if not isinstance(hashes, dict):
+        raise BundleError(f"'{MANIFEST}' names no files.", code="BUN_DAMAGED")
+    for name, expected in hashes.items():
+        path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BundleError(f"'{MANIFEST}' names a file outside its folder.", code="BUN_OUTSIDE")
+        if not path.is_file():
+            raise BundleError(f"'{name}' is missing.", code="BUN_MISSING")
+        if sha256_of(path) != expected:
+            raise BundleError(f"'{name}' is not the file that was written: its hash differs.", code="BUN_DAMAGED")
+    return hashes
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` for one process; the lock dies with the process.
+
+    Raises:
+        ResourceError: `RES_LOCKED` if another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks of this kind
+        yield
+        return
+    make_folder(folder)
+    try:
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise _resource_error(error, str(folder)) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ResourceError(
+                f"'{folder}' is in use by another plainfilm. Wait for it, or choose another --output.",
+                code="RES_LOCKED",
+            ) from None
+        yield
+    (folder / ".lock").unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _resource_error(error: OSError, name: str) -> ResourceError:
+    kinds = {
+        errno.ENOSPC: ("RES_DISK_FULL", "the disk is full"),
+        errno.EDQUOT: ("RES_DISK_FULL", "the disk quota is used up"),
+        errno.EFBIG: ("RES_DISK_FULL", "the file would pass the size limit"),
+        errno.EROFS: ("RES_READ_ONLY", "the disk is read-only"),
+        errno.EACCES: ("RES_READ_ONLY", "permission denied"),
+        errno.EPERM: ("RES_READ_ONLY", "permission denied"),
+        errno.ENOTDIR: ("RES_WRITE", "a part of the path is a file"),
+    }
+    code, said = kinds.get(error.errno or 0, ("RES_WRITE", error.strerror or type(error).__name__))
+    return ResourceError(f"'{name}' cannot be written: {said}.", code=code)

@@ -1,0 +1,40 @@
+"""Where to compute, and in which precision."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from plainfilm.errors import UsageError
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+def choose_device(wanted: str) -> str:
+    """`cpu`, `cuda` or `mps`; auto takes the best there is.
+
+    Raises:
+        UsageError: `DEV_ABSENT` if a device was asked for by name and is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there.get(wanted, False):
+        raise UsageError(f"This machine has no '{wanted}' device. Use --device auto or cpu.", code="DEV_ABSENT")
+    return wanted
+
+
+def choose_precision(wanted: str, device: str) -> Precision:
+    """Auto: bfloat16 where it is computed in hardware, else 32 bits."""
+    if wanted != "auto":
+        return wanted  # type: ignore[return-value]
+    if device == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    return "bf16-mixed" if device == "cpu" and cpu_computes_bfloat16() else "32-true"
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices itself (AVX-512 BF16 or AMX)."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, check, bool)()) for check in checks)

@@ -1,0 +1,405 @@
+"""The public calls, one per command: what the command line can do, these can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plainfilm.bundle import Architecture, BundleConfig, find_bundles, load_bundle, read_config, save_bundle
+from plainfilm.config import RunOptions
+from plainfilm.data.pixels import PixelStore
+from plainfilm.data.preprocessing import Preprocessing
+from plainfilm.data.scanning import scan_listing
+from plainfilm.data.sources import SourceOptions, list_images
+from plainfilm.data.splits import Fold, SplitPlan, split_table
+from plainfilm.data.table import Table
+from plainfilm.errors import BundleError, DataError, TableError
+from plainfilm.evaluation import Evaluation, EvaluationOptions, evaluate_predictions
+from plainfilm.prediction import Predictions, predict_table, safe_csv
+from plainfilm.progress import Progress, Silent
+from plainfilm.reporting import card
+from plainfilm.reporting.assembly import assemble_report, describe_run, save_examples
+from plainfilm.reporting.history import write_history
+from plainfilm.reporting.html import write_report
+from plainfilm.runs import Run, new_run, open_run
+from plainfilm.storage import locked, read_json, write_json, write_text
+
+
+def scan(
+    data: str | Path,
+    *,
+    options: RunOptions | None = None,
+    output: Path | None = None,
+    progress: Progress | None = None,
+) -> Table:
+    """Read every file of DATA: used, skipped or refused, each with its reason.
+
+    Args:
+        data: Anything `list_images` understands.
+        options: `source` and `reading` are used.
+        output: Where to write the account as CSV, one row per file; nothing is written without it.
+        progress: Told after every image.
+    """
+    options = options or RunOptions()
+    listing = list_images(Path(data), options.source)
+    table, _ = scan_listing(listing, workers=options.reading.workers, progress=progress)
+    if output is not None:
+        write_text(output, safe_csv(table.account()))
+    return table
+
+
+def train(
+    data: str | Path,
+    options: RunOptions | Mapping[str, Any] | None = None,
+    *,
+    output: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Table, split, fit, evaluate, report: from images to a number.
+
+    Args:
+        data: Anything `list_images` understands.
+        options: Or a mapping of option names to values, such as `{"epochs": 5}`.
+        output: The run's folder; by default a new one under `runs/`.
+        overwrite: Replace a run in `output`.
+        resume: Go on with the stopped run in `output`, which must hold the same images.
+        progress: Told of every step.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        PlainfilmError: With a stable code; see the reference.
+    """
+    progress = progress or Silent()
+    if not isinstance(options, RunOptions):
+        options = RunOptions.from_flat(options or {})
+    if resume and output is not None:
+        run = Run(output)
+        if run.is_finished:
+            raise BundleError(f"'{output}' is already finished; there is nothing to resume.", code="RUN_FINISHED")
+    else:
+        run = new_run(output, name=options.model.model.replace(":", "-"), overwrite=overwrite)
+    with locked(run.folder):
+        write_text(run.options, options.to_toml(data=str(data)))
+        table, pixels, plan = _prepare(Path(data), options, run, resume=resume, progress=progress)
+        outcomes = [
+            _train_fold(number, fold, plan, table, pixels, options, run, resume=resume, progress=progress)
+            for number, fold in enumerate(plan.folds, start=1)
+        ]
+        openings = run.open_test("train")
+        predictions = Predictions.join([outcome.pop("predictions") for outcome in outcomes])
+        predictions.save(run.predictions)
+        evaluation = evaluate_predictions(
+            Predictions.load(run.predictions).tested(plan.tested_on),
+            patients=plan.patients,
+            split_unit=plan.unit,
+            options=options.evaluation,
+        )
+        write_json(run.evaluation, evaluation.to_json())
+        save_examples(run, predictions.tested(plan.tested_on), table, pixels)
+        facts = describe_run(data=Path(data), table=table, plan=plan, options=options, folds=outcomes)
+        write_json(
+            run.facts,
+            facts | {"finished": datetime.now().isoformat(timespec="seconds"), "openings": openings},
+        )
+        _write_report(run)
+        run.finish()
+    return run
+
+
+def plan(data: str | Path, options: RunOptions | None = None, *, progress: Progress | None = None) -> dict[str, Any]:
+    """What `train` would do: images and patients per split and class, without training.
+
+    Args:
+        data: Anything `list_images` understands.
+        options: As for `train`.
+        progress: Told after every image.
+    """
+    options = options or RunOptions()
+    listing = list_images(Path(data), options.source)
+    table, _ = scan_listing(listing, workers=options.reading.workers, progress=progress)
+    _check_bad(table, options.reading.max_bad)
+    divided = split_table(table.rows, options.split)
+    facts = describe_run(data=Path(data), table=table, plan=divided, options=options, folds=[])
+    return {
+        name: facts[name] for name in ("model", "counts", "left_out", "patients", "split_unit", "tested_on", "notes")
+    }
+
+
+def _prepare(
+    data: Path, options: RunOptions, run: Run, *, resume: bool, progress: Progress
+) -> tuple[Table, PixelStore, SplitPlan]:
+    """Read the images and divide them; on resume, only if they are what they were."""
+    from plainfilm.models import describe_model
+
+    side = options.model.image_size
+    size = (side, side) if side is not None else describe_model(options.model.model).input_size
+    listing = list_images(data, options.source)
+    table, pixels = scan_listing(
+        listing, size=size, fit=options.fitting.fit, workers=options.reading.workers, progress=progress
+    )
+    assert pixels is not None
+    _check_bad(table, options.reading.max_bad)
+    plan = split_table(table.rows, options.split)
+    for note in plan.notes:
+        progress.warn(note)
+    if resume and run.table.is_file():
+        before = run.read_table()
+        if list(before["pixel_sha256"]) != list(table.rows["pixel_sha256"]):
+            raise DataError(
+                "The images are not those this run began with, so it cannot be resumed. Start a new run.",
+                code="RUN_DATA_CHANGED",
+            )
+    run.write_table(table.rows.assign(**_assignment(plan, len(table))))
+    return table, pixels, plan
+
+
+def _check_bad(table: Table, max_bad: int) -> None:
+    """Refuse to train when more labelled files are unusable than allowed."""
+    bad = [item for item in table.left_out if item.status == "refused" and item.labelled]
+    if len(bad) <= max_bad:
+        return
+    first = "; ".join(f"{item.path}: {item.code} ({item.detail.rstrip('.')})" for item in bad[:3])
+    more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+    raise TableError(
+        f"{len(bad)} labelled files cannot be used: {first}{more}. Mend or remove them, or allow them with "
+        f"--max-bad {len(bad)}; 'plainfilm scan' lists all.",
+        code=bad[0].code,
+    )
+
+
+def _assignment(plan: SplitPlan, n_rows: int) -> dict[str, Any]:
+    """Columns that say where each row went: `split` for a single training, `fold` for several."""
+    if len(plan.folds) > 1:
+        fold_of = np.zeros(n_rows, dtype=np.int64)
+        for number, fold in enumerate(plan.folds, start=1):
+            fold_of[fold.test] = number
+        return {"fold": fold_of, "split": ["test" if number else None for number in fold_of]}
+    split = np.full(n_rows, None, dtype=object)
+    fold = plan.folds[0]
+    if plan.tested_on == "test":
+        split[fold.test] = "test"
+    split[fold.train], split[fold.validation] = "train", "validation"
+    return {"split": split}
+
+
+def _train_fold(
+    number: int,
+    fold: Fold,
+    plan: SplitPlan,
+    table: Table,
+    pixels: PixelStore,
+    options: RunOptions,
+    run: Run,
+    *,
+    resume: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """One training; the test images are scored by the finished bundle, after it is on disk."""
+    import torch
+
+    from plainfilm.models import create_model, describe_model
+    from plainfilm.training.batches import LabelledImages
+    from plainfilm.training.loop import fit
+
+    place = run.fold(number, len(plan.folds))
+    classes = table.classes
+    if len(plan.folds) > 1:
+        progress.say(f"fold {number} of {len(plan.folds)}")
+    labels = np.array([classes.index(label) if label is not None else -1 for label in table.rows["label"]])
+    # Copies: what is trained on and chosen on, and no way from there to the test images.
+    training = LabelledImages(pixels.take(fold.train), labels[fold.train])
+    validation = LabelledImages(pixels.take(fold.validation), labels[fold.validation])
+    torch.manual_seed(options.training.seed + number - 1)
+    described = describe_model(options.model.model)
+    preprocessing = Preprocessing.fit_training(
+        training.pixels,
+        fit=options.fitting.fit,
+        options=options.intensity,
+        pretrained=(described.mean, described.std) if options.model.weights else None,
+        seed=options.training.seed,
+    )
+    image_size = pixels.shape[1]
+    model = create_model(
+        options.model.model,
+        num_classes=len(classes),
+        adapter=options.model.adapter,
+        weights=options.model.weights,
+        image_size=image_size,
+    )
+    result = fit(
+        model,
+        training,
+        validation,
+        num_classes=len(classes),
+        preprocessing=preprocessing,
+        augment=options.augment,
+        options=options.training,
+        folder=place / "checkpoints",
+        resume=resume,
+        on_epoch=lambda history: write_history(place, history),
+        progress=progress,
+    )
+    write_history(place, result.history, chosen_epoch=result.chosen_epoch)
+    config = BundleConfig(
+        architecture=Architecture(
+            name=options.model.model,
+            adapter=options.model.adapter,
+            num_classes=len(classes),
+            image_size=image_size,
+        ),
+        classes=classes,
+        preprocessing=preprocessing,
+        data=card.fingerprint(table, fold),
+        weights_licence=described.licence if options.model.weights else "",
+        split_unit=plan.unit,
+    )
+    save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, described))
+    scored = _score(place, fold, plan, table, pixels, options, progress=progress)
+    return {
+        "predictions": scored,
+        "chosen_epoch": result.chosen_epoch,
+        "epochs": len(result.history),
+        "seconds": result.history[-1]["seconds"],
+        "preprocessing": preprocessing.in_words(),
+        **result.facts,
+    }
+
+
+def _score(
+    place: Path,
+    fold: Fold,
+    plan: SplitPlan,
+    table: Table,
+    pixels: PixelStore,
+    options: RunOptions,
+    *,
+    progress: Progress,
+) -> Predictions:
+    """Score the test rows, and for a single training also validation rows and those without a label."""
+    parts = {"test": fold.test} if plan.tested_on == "test" else {}
+    if len(plan.folds) == 1:
+        parts["validation"] = fold.validation
+        parts["unlabelled"] = np.flatnonzero(table.rows["label"].isna())
+    indices = np.concatenate(list(parts.values()))
+    predictions = predict_table(
+        [load_bundle(place / "bundle")],
+        table.take(indices),
+        pixels.take(indices),
+        device=options.training.device,
+        progress=progress,
+    )
+    predictions.table["split"] = np.repeat(list(parts), [len(part) for part in parts.values()])
+    if plan.patients == "documented":
+        predictions.table["patient_id"] = plan.groups[indices]
+    return predictions
+
+
+def predict(
+    run: str | Path,
+    images: str | Path,
+    *,
+    source: SourceOptions | None = None,
+    output: Path | None = None,
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> tuple[Predictions, Table]:
+    """Score images with a trained model, from its bundle alone.
+
+    Args:
+        run: A run's folder, or a bundle's.
+        images: Anything `list_images` understands; labels are not needed.
+        source: Names of columns, where they are not the usual ones.
+        output: CSV or JSON file to write, by its ending.
+        batch_size: Images at once.
+        workers: Decoding processes.
+        device: Where to compute.
+        progress: Told after every image.
+
+    Returns:
+        The predictions, and the table with every file left out.
+
+    Raises:
+        DataError: `PRD_NONE` if not one image can be read; `BundleError` for a damaged bundle.
+    """
+    folders = find_bundles(Path(run))
+    preprocessing = read_config(folders[0]).preprocessing
+    listing = list_images(Path(images), source)
+    table, pixels = scan_listing(
+        listing,
+        size=(preprocessing.height, preprocessing.width),
+        fit=preprocessing.fit,
+        workers=workers,
+        progress=progress,
+    )
+    if not len(table) or pixels is None:
+        reason = next((f": {item.path}: {item.code} ({item.detail})" for item in table.refused), ".")
+        raise DataError(f"Not one image of '{images}' can be read{reason}", code=_first_code(table))
+    bundles = [load_bundle(folder) for folder in folders]
+    predictions = predict_table(bundles, table, pixels, batch_size=batch_size, device=device, progress=progress)
+    if output is not None:
+        predictions.save(output, table.left_out)
+    return predictions, table
+
+
+def _first_code(table: Table) -> str:
+    return table.refused[0].code if table.refused else "PRD_NONE"
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    source: SourceOptions | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a run again, for instance with `positive` classes; or measure its model on other data.
+
+    Args:
+        run: A finished run.
+        data: Labelled images from elsewhere; without it the run's own test rows, whose scores are on file.
+        overrides: Options of `EvaluationOptions` that differ from the run's own, such as `{"positive": ["ill"]}`.
+        source: Names of columns in `data`.
+        progress: Told after every image.
+    """
+    opened = open_run(Path(run))
+    facts = read_json(opened.facts)
+    options = EvaluationOptions.model_validate(facts["options"]["evaluation"] | dict(overrides or {}))
+    if data is None:
+        predictions = Predictions.load(opened.predictions).tested(facts["tested_on"])
+        return evaluate_predictions(
+            predictions, patients=facts["patients"], split_unit=facts["split_unit"], options=options
+        )
+    predictions, table = predict(run, data, source=source, progress=progress)
+    known = predictions.labelled().table["patient_id"].notna()
+    unknown_classes = sorted(set(table.classes) - set(predictions.classes))
+    if unknown_classes:
+        raise TableError(
+            f"the data have class '{unknown_classes[0]}', which this model does not know.",
+            code="TAB_UNKNOWN_CLASS",
+        )
+    patients = "documented" if len(known) and known.all() else "unknown"
+    return evaluate_predictions(predictions, patients=patients, split_unit="patient", options=options)  # type: ignore[arg-type]
+
+
+def report(run: str | Path) -> Path:
+    """Write `report.html` of a finished run again, from its files alone."""
+    opened = open_run(Path(run))
+    with locked(opened.folder):
+        _write_report(opened)
+        opened.finish()
+    return opened.report
+
+
+def _write_report(run: Run) -> None:
+    write_text(run.report, write_report(assemble_report(run)))

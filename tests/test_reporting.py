@@ -1,0 +1,438 @@
+from dataclasses import replace
+from datetime import datetime
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from plainfilm import plots
+from plainfilm.evaluation import EvaluationOptions, evaluate_predictions
+from plainfilm.prediction import Predictions
+from plainfilm.reporting import (
+    DataSummary,
+    Example,
+    FoldSummary,
+    LeftOut,
+    ModelFacts,
+    ReportData,
+    SplitCount,
+    TrainingFacts,
+    write_report,
+)
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real images in ../shared/data")
+
+VOID = {"meta", "img", "br", "hr", "link", "input", "path", "rect", "use"}
+HOSTILE = {
+    "a script": "<script>alert(1)</script>",
+    "an attribute": '"><img src=x onerror=alert(1)>',
+    "a style": "</style><style>body{display:none}</style>",
+    "a template": "{{7*7}}{% raw %}",
+    "a url": "javascript:alert(1)",
+    "a css url": "url(https://example.org/x.png)",
+    "an entity": "&lt;b&gt; & 'quoted'",
+    "a title": "</title></head><body onload=alert(1)>",
+}
+
+
+class Page(HTMLParser):
+    """What a browser would make of a report: its tags, its attributes and its text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.open, self.texts = [], [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+    def values(self, name):
+        return [value for _, attribute, value in self.attributes if attribute == name]
+
+
+def predictions(classes=("abdomen", "chest"), *, patients=12, images=2, wrong_every=4, known=True):
+    rows, scores = [], []
+    for index, label in enumerate(classes):
+        for patient in range(patients):
+            for image in range(images):
+                score = np.full(len(classes), 0.1)
+                answer = (index + (patient % wrong_every == 0)) % len(classes)
+                score[answer] = 1 + 0.1 * patient + 0.01 * image
+                name = f"P{index}{patient:02d}"
+                path = f"{label}/{name}_{image}.png"
+                rows.append({"path": path, "label": label, "patient_id": name if known else None, "split": "test"})
+                scores.append(score / score.sum())
+    return Predictions(tuple(classes), pd.DataFrame(rows), np.array(scores))
+
+
+def make_report(data=None, *, patients="documented", split_unit="patient", positive=(), **changes):
+    data = data if data is not None else predictions()
+    options = EvaluationOptions(draws=100, positive=positive)
+    evaluation = evaluate_predictions(data, patients=patients, split_unit=split_unit, options=options)
+    report = ReportData(
+        title="Chest or abdomen",
+        question="Is this a chest or an abdomen?",
+        when=datetime(2026, 11, 22, 9, 30),
+        version="0.1.0",
+        command="plainfilm train --options options.toml",
+        options={"training.epochs": 3, "model.model": "resnet1d"},
+        data=DataSummary(
+            source="openi",
+            counts=[
+                SplitCount(split=split, label=label, n_images=images, n_patients=images // 2)
+                for split, images in (("train", 40), ("test", 24))
+                for label in data.classes
+            ],
+            left_out=[LeftOut(code="IMG_TRUNCATED", reason="The file ends early.", n_images=3, names=["a.png"])],
+        ),
+        patients=patients,
+        split_unit=split_unit,
+        preprocessing=["Resized to 128 x 128 pixels."],
+        model=ModelFacts(name="resnet1d", parameters=2_800_000, flops=310_000_000, input_size=(128, 128)),
+        training=TrainingFacts(
+            epochs=2,
+            chosen_epoch=2,
+            seconds=75,
+            device="CPU, 2 cores",
+            precision="float32",
+            history=pd.DataFrame({"epoch": [1, 2], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.6]}),
+        ),
+        evaluation=evaluation,
+        examples=[
+            example("sure and wrong", score=0.98, predicted="abdomen"),
+            example("unsure and wrong", score=0.55, predicted="abdomen"),
+            example("right", score=0.9, predicted="chest"),
+        ],
+    )
+    return replace(report, **changes)
+
+
+def example(name, *, score=0.9, predicted="chest", truth="chest", size=32):
+    thumbnail = np.arange(size * size, dtype=np.uint16).reshape(size, size)
+    return Example(thumbnail=thumbnail, path=f"{name}.png", truth=truth, predicted=predicted, score=score)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return make_report()
+
+
+@pytest.fixture(scope="module")
+def html(report):
+    return write_report(report)
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def test_the_tags_of_a_report_are_balanced(page):
+    assert page.open == []
+
+
+def test_a_report_has_no_script_and_asks_for_nothing_from_outside(html, page):
+    assert not set(page.tags) & {"script", "link", "iframe", "object", "embed", "form", "base"}
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert all(source.startswith("data:image/png;base64,") for source in page.values("src"))
+    assert all(target.startswith("#") for target in page.values("href") + page.values("xlink:href"))
+    assert "@import" not in html
+    assert "url(http" not in html
+
+
+def test_a_content_security_policy_comes_before_anything_it_governs(html):
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+    assert policy in html
+    assert html.index(policy) < html.index("<style>") < html.index("<body>")
+
+
+def test_the_same_run_gives_the_same_bytes(report, html):
+    assert write_report(report) == html
+
+
+def test_every_link_of_the_contents_leads_somewhere(page):
+    targets = {f"#{identifier}" for identifier in page.values("id")}
+
+    assert {target for tag, name, target in page.attributes if (tag, name) == ("a", "href")} <= targets
+
+
+def test_no_id_is_used_twice(page):
+    assert len(page.values("id")) == len(set(page.values("id")))
+
+
+def test_every_picture_has_words_and_every_table_a_caption(page):
+    assert all(alt.startswith("Truth ") for alt in page.values("alt"))
+    assert len(page.values("alt")) == page.tags.count("img") == 3
+    assert page.tags.count("caption") == page.tags.count("table")
+    assert page.tags.count("h1") == 1
+
+
+def test_the_headline_is_by_patient_with_its_lower_bound_and_count(report, page):
+    headline = report.evaluation.headline
+
+    assert headline.unit == "patient"
+    assert f"{headline.value:.3f} At least {headline.low:.3f} , at most {headline.high:.3f}" in page.text
+    assert "On 24 patients of the test set" in page.text
+    assert "Guessing gives 0.500" in page.text
+
+
+def test_a_number_from_a_patient_split_stands(html):
+    assert "<s>" not in html
+
+
+@pytest.mark.parametrize(
+    ("patients", "split_unit"), [("documented", "image"), ("recovered", "image"), ("unknown", "image")]
+)
+def test_a_number_that_does_not_hold_is_struck_through_and_the_reason_said(patients, split_unit):
+    data = predictions(known=patients != "unknown")
+    report = make_report(data, patients=patients, split_unit=split_unit)
+    html = write_report(report)
+
+    assert f"<s>{report.evaluation.headline.value:.3f}</s>" in html
+    assert "Not valid" in html
+    assert report.evaluation.struck in Page(html).text
+
+
+def test_the_audit_cannot_raise_a_number_that_may_not_stand():
+    raised = write_report(make_report(split_unit="image", evidence_level=4))
+
+    assert reached_level(raised) == 1
+
+
+@pytest.mark.parametrize(("level", "reached"), [(None, 2), (3, 3), (4, 4)])
+def test_the_audit_raises_the_evidence_level_of_a_clean_patient_split(report, level, reached):
+    assert reached_level(write_report(replace(report, evidence_level=level))) == reached
+
+
+def reached_level(html):
+    return int(html.split('aria-current="true"><b>')[1][0])
+
+
+def test_the_surest_mistake_comes_first(page):
+    order = [page.text.index(name) for name in ("sure and wrong.png", "unsure and wrong.png", "right.png")]
+
+    assert order[0] == min(order)
+    assert order[0] < page.text.index("unsure and wrong.png") < page.text.rindex("right.png")
+
+
+def test_the_matrix_has_the_truth_on_its_rows(report):
+    classes = ("a", "b", "c")
+    rows = [("a", 0)] * 7 + [("a", 1)] * 5 + [("b", 1)] * 6 + [("c", 2)] * 8
+    table = pd.DataFrame(
+        {
+            "path": [f"{n}.png" for n in range(len(rows))],
+            "label": [label for label, _ in rows],
+            "patient_id": [f"P{n}" for n in range(len(rows))],
+            "split": "test",
+        }
+    )
+    data = Predictions(classes, table, np.eye(3)[[answer for _, answer in rows]] * 0.9 + 0.1 / 3)
+    html = write_report(make_report(data))
+
+    assert "Rows are the truth" in html
+    first_row = html.split('<tr><th scope="row"><bdi>a</bdi></th><td class=')[1].split("</tr>")[0]
+    assert [cell.split("</b>")[0] for cell in first_row.split("<b>")[1:]] == ["7", "5", "0"]
+    assert '<td class="total">12</td>' in first_row
+
+
+def test_a_class_of_two_patients_is_withheld_and_the_reader_is_told():
+    data = predictions(("a", "b", "c"), patients=6)
+    few = data.where(~((data.table["label"] == "c") & (data.table["patient_id"] > "P201")).to_numpy())
+    page = Page(write_report(make_report(few)))
+
+    assert "withheld" in page.text
+    assert "over a + b" in page.text
+
+
+def test_the_two_way_reading_appears_only_when_a_class_is_positive(page):
+    two_way = Page(write_report(make_report(positive=("chest",))))
+
+    assert "Read as yes or no" not in page.text
+    assert "Read as yes or no" in two_way.text
+    assert "Sensitivity" in two_way.text
+    assert "ROC AUC for chest, by patient" in two_way.text
+
+
+def test_images_are_not_repeated_where_every_patient_has_one(report):
+    single = Page(write_report(make_report(predictions(images=1), patients="declared")))
+
+    assert "Class by class, by image" not in single.text
+    assert "Class by class, by patient" in single.text
+
+
+def test_what_was_left_out_is_listed_with_its_code(page):
+    assert "IMG_TRUNCATED" in page.text
+    assert "128 images used, 0 skipped, 3 refused" in page.text
+
+
+def test_nothing_left_out_is_said_too(report):
+    data = replace(report.data, left_out=())
+
+    assert "every file that was found was used" in write_report(replace(report, data=data))
+
+
+def test_the_split_table_adds_images_over_classes_but_never_patients(page):
+    assert "abdomen 40 (20) 24 (12) 64 (32)" in page.text
+    assert "All 80 48 128" in page.text
+
+
+def test_patients_are_not_added_over_splits_that_may_share_them():
+    assert "abdomen 40 (20) 24 (12) 64 chest" in Page(write_report(make_report(split_unit="image"))).text
+
+
+def test_the_run_can_be_repeated_from_the_page(page):
+    assert "plainfilm train --options options.toml" in page.text
+    assert "training.epochs 3" in page.text
+
+
+def test_a_report_says_that_it_is_no_medical_device(page):
+    assert "Research software, not a medical device." in page.text
+
+
+def test_folds_are_summarised(report):
+    folds = FoldSummary(measure="balanced_accuracy", values=[0.6, 0.7, 0.8])
+
+    assert (
+        "over 3 folds: mean 0.700 , standard deviation 0.100" in Page(write_report(replace(report, folds=folds))).text
+    )
+
+
+def test_a_report_without_training_examples_or_date_is_whole(report):
+    page = Page(write_report(replace(report, training=None, examples=(), when=None, notes=["One note."])))
+
+    assert page.open == []
+    assert "No pictures were kept" in page.text
+    assert "One note." in page.text
+
+
+def test_many_classes_are_shown_by_their_most_frequent_mistakes():
+    page = Page(write_report(make_report(predictions([f"class {n}" for n in range(16)], patients=5, images=1))))
+
+    assert "16 classes are too many for a matrix" in page.text
+
+
+def hostile_report(payload):
+    data = predictions((payload, "chest"), patients=6, images=1)
+    return make_report(
+        data,
+        positive=(payload,),
+        title=payload,
+        question=payload,
+        version=payload,
+        command=payload,
+        options={payload: payload},
+        data=DataSummary(
+            source=payload,
+            counts=[SplitCount(split=payload, label=payload, n_images=1, n_patients=1)],
+            left_out=[LeftOut(code=payload, reason=payload, n_images=1, names=[payload])],
+        ),
+        preprocessing=[payload],
+        model=ModelFacts(
+            name=payload, summary=payload, parameters=1, input_size=(8, 8), weights=payload, licence=payload
+        ),
+        training=TrainingFacts(
+            epochs=1,
+            chosen_epoch=1,
+            chosen_by=payload,
+            seconds=1,
+            device=payload,
+            precision=payload,
+            history=pd.DataFrame({"epoch": [1], "train_loss": [0.5]}),
+        ),
+        examples=[example(payload, truth=payload, predicted=payload)],
+        notes=[payload],
+        warnings=[payload],
+    )
+
+
+@pytest.mark.parametrize("payload", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_text_is_shown_as_text_wherever_it_stands(payload, html):
+    page = Page(write_report(hostile_report(payload)))
+
+    assert page.open == []
+    assert set(page.tags) - {"div", "p", "ul", "li", "section"} <= set(Page(html).tags) | {"i", "pre", "tfoot"}
+    assert "script" not in page.tags
+    assert page.tags.count("style") == page.tags.count("body") == page.tags.count("title") == 1
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert all(source.startswith("data:image/png;base64,") for source in page.values("src"))
+    assert page.text.count(" ".join(payload.split())) >= 20
+
+
+def test_a_name_that_turns_the_line_around_is_spelled_out():
+    html = write_report(hostile_report("photo\u202egnp.exe\u2066\x00"))
+
+    assert not {"\u202e", "\u2066", "\x00"} & set(html)
+    assert "photo\\u202egnp.exe" in html
+
+
+def test_a_name_of_ten_kilobytes_does_not_fill_the_page(html):
+    long = write_report(hostile_report("n" * 10_000))
+
+    assert "n" * 2_000 not in long
+    assert len(long) < len(html) + 60_000
+
+
+def test_text_of_other_scripts_is_kept():
+    assert "肺炎" in write_report(hostile_report("肺炎"))
+
+
+def test_a_report_with_24_pictures_is_below_a_megabyte_and_a_half(report):
+    noise = np.random.default_rng(0)
+    examples = [
+        Example(
+            thumbnail=noise.integers(0, 256, (512, 512), dtype=np.uint8),
+            path=f"{number}.png",
+            truth="chest",
+            predicted="abdomen" if number % 2 else "chest",
+            score=0.9,
+        )
+        for number in range(24)
+    ]
+
+    assert len(write_report(replace(report, examples=examples)).encode()) < 1_500_000
+
+
+@needs_shared
+def test_a_real_x_ray_is_shown_and_not_enlarged(report):
+    from PIL import Image
+
+    path = next(iter(sorted((SHARED / "openi-chest-abdomen").rglob("*.png"))))
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("L"))
+    shown = Example(thumbnail=pixels, path=path.name, truth="chest", predicted="chest", score=0.99)
+    page = Page(write_report(replace(report, examples=[shown])))
+
+    assert max(int(page.values("width")[0]), int(page.values("height")[0])) == 160
+
+
+def test_the_template_and_the_style_are_part_of_the_package():
+    for name in ("template.html.j2", "style.css"):
+        assert files("plainfilm.reporting").joinpath(name).is_file()
+
+
+def test_every_color_of_a_drawing_has_its_place_in_the_style():
+    style = files("plainfilm.reporting").joinpath("style.css").read_text(encoding="utf-8")
+
+    for variable in plots.THEME.values():
+        assert style.count(f"{variable}: ") == 2  # once for light, once for dark
