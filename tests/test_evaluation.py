@@ -19,8 +19,6 @@ from plainfilm.prediction import Predictions
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real images in ../shared/data")
 
-FEW_DRAWS = EvaluationOptions(draws=200)
-
 
 def predictions_of(labels, scores, patient_ids=None, *, classes=("a", "b", "c"), split="test"):
     """Predictions of some images; a patient each where no ids are given."""
@@ -140,9 +138,9 @@ def test_the_order_of_the_rows_does_not_matter(random):
 
 def test_the_same_seed_gives_the_same_evaluation_and_another_seed_other_intervals():
     predictions = sampled(images_each=3, alike=0.5)
-    one, other = evaluated(predictions, seed=1), evaluated(predictions, seed=2)
+    one, other = evaluated(predictions, draw_seed=1), evaluated(predictions, draw_seed=2)
 
-    assert one == evaluated(predictions, seed=1)
+    assert one == evaluated(predictions, draw_seed=1)
     assert one.confusions[0].counts == other.confusions[0].counts
     assert one.measure("accuracy", unit="image").low != other.measure("accuracy", unit="image").low
 
@@ -218,7 +216,7 @@ def test_intervals_cover_the_truth_in_40_patients_of_several_images():
         score = 1 / (1 + np.exp(-evidence))
         labels, ids = np.array(["a", "b"])[y_patient[patient]], [f"p{i:02}" for i in patient]
         predictions = predictions_of(labels, np.column_stack([1 - score, score]), ids, classes=("a", "b"))
-        evaluation = evaluated(predictions, draws=300, seed=seed)
+        evaluation = evaluated(predictions, draws=300, draw_seed=seed)
         measures = evaluation.measure("accuracy", unit="image"), evaluation.measure("roc_auc", unit="image", of="b")
         held += [
             measure.low <= truth <= measure.high
@@ -498,7 +496,7 @@ def test_a_measure_that_does_not_exist_is_answered_with_the_nearest():
 
     with pytest.raises(UsageError, match="Did you mean 'balanced_accuracy'"):
         evaluation.measure("balanced_acuracy", unit="patient")
-    with pytest.raises(UsageError, match="no recall with of='d'.*of='a', of='b', of='c'"):
+    with pytest.raises(UsageError, match=r"no recall with of='d'.*of='a', of='b', of='c'"):
         evaluation.measure("recall", unit="patient", of="d")
     with pytest.raises(UsageError, match="two-way reading"):
         evaluation.confusion(unit="patient", of="a + b")

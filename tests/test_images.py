@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import warnings
+import zipfile
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -20,12 +21,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from bad_images import bad_images, encoded, flipped, noise, png, png_chunk, tiff
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 
+from bad_images import bad_images, encoded, flipped, noise, png, png_chunk, tiff
 from plainfilm.data.images import REASONS, DecodeRecord, ImageLimits, ImageRef, read_image
 from plainfilm.errors import ImageError
 
@@ -53,19 +54,15 @@ def notes_of(source: Path | bytes | ImageRef) -> tuple[str, ...]:
 # --- What is refused ---
 
 
-def test_every_bad_image_is_refused_with_its_code(tmp_path):
+def test_every_bad_image_is_refused_with_its_code_and_without_its_folder(tmp_path):
     listed = bad_images(tmp_path)
 
     assert len(listed) >= 45
     assert len({bad.name for bad in listed}) == len(listed)
-    assert {bad.name: refusal(bad.path) for bad in listed} == {bad.name: bad.code for bad in listed}
-
-
-def test_a_refusal_names_its_reason_but_no_folder(tmp_path):
-    for bad in bad_images(tmp_path):
+    for bad in listed:
         with pytest.raises(ImageError) as caught:
             read_image(bad.path)
-
+        assert (bad.name, caught.value.code) == (bad.name, bad.code)
         assert str(caught.value).endswith(REASONS[bad.code])
         assert str(tmp_path) not in str(caught.value)
 
@@ -138,7 +135,7 @@ def test_a_jpeg_of_a_thousand_scans_is_refused():
     assert refusal(data[:-2] + data[scan:-2] * 1000 + b"\xff\xd9") == "IMG_CORRUPT"
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=120)
 @given(st.data())
 def test_damage_is_read_or_refused_and_never_raises_anything_else(data):
     whole = FUZZED[data.draw(st.sampled_from(sorted(FUZZED)))]
@@ -190,7 +187,7 @@ def grey_images(dtype: Any) -> st.SearchStrategy[np.ndarray[Any, Any]]:
     return arrays.filter(lambda image: image.min() != image.max())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(grey_images(np.uint8), st.sampled_from(["PNG", "TIFF", "BMP", "WEBP"]))
 def test_eight_bit_images_come_back_equal(image, form):
     found, record = read_image(encoded(image, form, **({"lossless": True} if form == "WEBP" else {})))
@@ -200,7 +197,7 @@ def test_eight_bit_images_come_back_equal(image, form):
     assert (record.format, record.bits, record.height, record.width) == (form, 8, *image.shape)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(grey_images(np.uint16), st.sampled_from(["PNG", "TIFF", "TIFF big-endian", "TIFF lzw"]))
 def test_sixteen_bit_images_come_back_equal(image, form):
     data = {
@@ -218,7 +215,7 @@ def test_sixteen_bit_images_come_back_equal(image, form):
     assert record.bits == (12 if image.max() < 4096 else 16)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(grey_images(np.float32))
 def test_float_images_come_back_equal(image):
     found, record = read_image(encoded(image, "TIFF"))
@@ -508,7 +505,7 @@ def test_bytes_after_the_image_are_noted_and_not_read(form):
     found, record = read_image(data + b"PK\x03\x04 and an archive")
 
     assert np.array_equal(found, pixels_of(data))
-    assert record.notes == ("trailing-bytes",)
+    assert record.notes[0] == "trailing-bytes"
 
 
 def test_the_second_picture_of_a_phone_is_trailing_bytes():
@@ -629,8 +626,6 @@ def test_an_npz_that_promises_more_than_it_holds_is_refused(tmp_path):
     np.lib.format.write_array_header_1_0(member, header)
     path = tmp_path / "set.npz"
     np.savez(path, other=np.zeros(3))
-    import zipfile
-
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("images.npy", member.getvalue())
 

@@ -10,6 +10,7 @@ from sklearn import metrics as sklearn_metrics
 from plainfilm import metrics
 
 CLOSE = {"rtol": 0, "atol": 1e-9}
+quick = settings(max_examples=40, deadline=None)
 
 
 @st.composite
@@ -39,6 +40,7 @@ def ranked(draw):
 # --- counts of right and wrong ---
 
 
+@quick
 @given(classified())
 def test_the_confusion_matrix_is_that_of_scikit_learn(data):
     n_classes, y_true, y_pred, _, weights = data
@@ -49,6 +51,7 @@ def test_the_confusion_matrix_is_that_of_scikit_learn(data):
     np.testing.assert_allclose(cm, expected, **CLOSE)
 
 
+@quick
 @given(classified())
 def test_precision_recall_and_f1_are_those_of_scikit_learn_where_they_are_defined(data):
     n_classes, y_true, y_pred, _, weights = data
@@ -63,6 +66,7 @@ def test_precision_recall_and_f1_are_those_of_scikit_learn_where_they_are_define
     np.testing.assert_allclose(metrics.f1(cm), expected[2], **CLOSE)
 
 
+@quick
 @given(classified())
 def test_accuracy_and_balanced_accuracy_are_those_of_scikit_learn(data):
     n_classes, y_true, y_pred, _, _ = data
@@ -105,6 +109,7 @@ def test_no_rows_give_nan_and_not_an_error():
     assert np.isnan(metrics.average_precision(none.astype(bool), none.astype(float), np.ones((3, 0)))).all()
 
 
+@quick
 @given(ranked(), st.floats(0, 1.5))
 def test_the_two_way_figures_are_read_at_the_threshold(data, threshold):
     y_true, y_score, _ = data
@@ -120,6 +125,7 @@ def test_the_two_way_figures_are_read_at_the_threshold(data, threshold):
 # --- ranking ---
 
 
+@quick
 @given(ranked())
 def test_roc_auc_is_that_of_scikit_learn_with_ties_and_weights(data):
     y_true, y_score, weights = data
@@ -128,6 +134,7 @@ def test_roc_auc_is_that_of_scikit_learn_with_ties_and_weights(data):
     np.testing.assert_allclose(metrics.roc_auc(y_true, y_score, weights), expected, **CLOSE)
 
 
+@quick
 @given(ranked())
 def test_average_precision_is_that_of_scikit_learn_with_ties_and_weights(data):
     y_true, y_score, weights = data
@@ -136,6 +143,7 @@ def test_average_precision_is_that_of_scikit_learn_with_ties_and_weights(data):
     np.testing.assert_allclose(metrics.average_precision(y_true, y_score, weights), expected, **CLOSE)
 
 
+@quick
 @given(ranked())
 def test_the_area_under_the_drawn_curves_is_the_metric(data):
     y_true, y_score, _ = data
@@ -147,6 +155,7 @@ def test_the_area_under_the_drawn_curves_is_the_metric(data):
     np.testing.assert_allclose(steps, metrics.average_precision(y_true, y_score), **CLOSE)
 
 
+@quick
 @given(ranked())
 def test_curve_points_are_those_of_scikit_learn(data):
     y_true, y_score, _ = data
@@ -159,6 +168,7 @@ def test_curve_points_are_those_of_scikit_learn(data):
     np.testing.assert_allclose(metrics.precision_recall_curve(y_true, y_score), expected, **CLOSE)
 
 
+@quick
 @given(ranked())
 def test_turning_the_scores_round_turns_the_auc_round(data):
     y_true, y_score, weights = data
@@ -199,6 +209,7 @@ def test_points_on_a_straight_line_are_not_kept():
 # --- scores as probabilities ---
 
 
+@quick
 @given(classified())
 def test_log_loss_and_brier_score_are_those_of_scikit_learn(data):
     n_classes, y_true, _, scores, weights = data
@@ -241,6 +252,7 @@ def every_metric(n_classes, y_true, y_pred, scores, weights=None):
     }
 
 
+@quick
 @given(classified())
 def test_a_weight_is_a_row_repeated(data):
     n_classes, y_true, y_pred, scores, weights = data
@@ -252,8 +264,8 @@ def test_a_weight_is_a_row_repeated(data):
         np.testing.assert_allclose(value, repeated[name], err_msg=name, **CLOSE)
 
 
+@quick
 @given(classified())
-@settings(max_examples=30)
 def test_many_sets_of_weights_at_once_are_the_same_as_one_at_a_time(data):
     n_classes, y_true, y_pred, scores, weights = data
     draws = np.random.default_rng(0).permuted(np.tile(weights, (2, 3, 1)), axis=-1)
@@ -322,6 +334,7 @@ def test_a_patient_alone_in_a_stratum_is_always_drawn():
 # --- intervals ---
 
 
+@quick
 @given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
 def test_the_wilson_interval_is_that_of_scipy(n, share, confidence):
     k = round(share * n)
@@ -343,6 +356,7 @@ def test_an_interval_of_no_rows_is_nan():
     assert np.isnan(metrics.wilson_interval(np.nan, 0)).all()
 
 
+@quick
 @given(st.floats(0, 1), st.integers(5, 200), st.integers(5, 200))
 def test_the_auc_interval_holds_the_auc_and_is_never_a_point(auc, n_positive, n_negative):
     low, high = metrics.auc_interval(auc, n_positive, n_negative)

@@ -85,10 +85,10 @@ def predictions(classes=("abdomen", "chest"), *, patients=12, images=2, wrong_ev
     return Predictions(tuple(classes), pd.DataFrame(rows), np.array(scores))
 
 
-def make_report(data=None, *, patients="documented", split_unit="patient", positive=(), **changes):
-    data = data if data is not None else predictions()
+def make_report(scored=None, *, patients="documented", split_unit="patient", positive=(), **changes):
+    scored = scored if scored is not None else predictions()
     options = EvaluationOptions(draws=100, positive=positive)
-    evaluation = evaluate_predictions(data, patients=patients, split_unit=split_unit, options=options)
+    evaluation = evaluate_predictions(scored, patients=patients, split_unit=split_unit, options=options)
     report = ReportData(
         title="Chest or abdomen",
         question="Is this a chest or an abdomen?",
@@ -101,7 +101,7 @@ def make_report(data=None, *, patients="documented", split_unit="patient", posit
             counts=[
                 SplitCount(split=split, label=label, n_images=images, n_patients=images // 2)
                 for split, images in (("train", 40), ("test", 24))
-                for label in data.classes
+                for label in scored.classes
             ],
             left_out=[LeftOut(code="IMG_TRUNCATED", reason="The file ends early.", n_images=3, names=["a.png"])],
         ),
@@ -333,9 +333,9 @@ def test_many_classes_are_shown_by_their_most_frequent_mistakes():
 
 
 def hostile_report(payload):
-    data = predictions((payload, "chest"), patients=6, images=1)
+    scored = predictions((payload, "chest"), patients=6, images=1)
     return make_report(
-        data,
+        scored,
         positive=(payload,),
         title=payload,
         question=payload,

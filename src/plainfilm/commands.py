@@ -290,12 +290,11 @@ def models(pattern: str | None = None, /, *, json_: Annotated[bool, Parameter("-
     for heading in ("model", "parameters", "GFLOPs", "input", "pretrained weights", "licence"):
         grid.add_column(heading, justify="right" if heading in ("parameters", "GFLOPs") else "left", overflow="fold")
     for model in found:
-        height, width = model.input_size or (0, 0)
         grid.add_row(
             model.name,
             f"{model.parameters:,}" if model.parameters is not None else "",
             f"{model.flops / 1e9:.2f}" if model.flops is not None else "",
-            f"{height}x{width}",
+            f"{model.input_size}x{model.input_size}",
             model.weights,
             model.licence,
         )

@@ -465,8 +465,9 @@ def _strata(group: Ints, y_true: Ints, *, smallest: int) -> Ints:
 
     Classes with fewer than `smallest` patients are drawn together: alone, a single patient would never vary.
     """
-    label = pd.crosstab(group, y_true)
-    stratum = label.columns.to_numpy()[label.to_numpy().argmax(axis=1)]
+    n_patients, n_classes = group.max() + 1, y_true.max() + 1
+    counts = np.bincount(group * n_classes + y_true, minlength=n_patients * n_classes)
+    stratum = counts.reshape(n_patients, n_classes).argmax(axis=1)
     size = np.bincount(stratum)
     return np.unique(np.where(size[stratum] < smallest, -1, stratum), return_inverse=True)[1]
 

@@ -139,11 +139,10 @@ def _prepare(
     """Read the images and divide them; on resume, only if they are what they were."""
     from plainfilm.models import describe_model
 
-    side = options.model.image_size
-    size = (side, side) if side is not None else describe_model(options.model.model).input_size
+    side = options.model.image_size or describe_model(options.model.model).input_size
     listing = list_images(data, options.source)
     table, pixels = scan_listing(
-        listing, size=size, fit=options.fitting.fit, workers=options.reading.workers, progress=progress
+        listing, size=(side, side), fit=options.fitting.fit, workers=options.reading.workers, progress=progress
     )
     assert pixels is not None
     _check_bad(table, options.reading.max_bad)

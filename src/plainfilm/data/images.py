@@ -47,7 +47,7 @@ REASONS: dict[str, str] = {
     "IMG_UNREADABLE": "It cannot be opened; check that it is a file and that you may read it.",
     "IMG_NOT_A_FILE": "It is a pipe, socket or device; give an ordinary file.",
     "IMG_EMPTY": "It holds no bytes; copy it again from its source.",
-    "IMG_FILE_TOO_LARGE": "It holds more bytes than allowed; save it without metadata, or raise max_file_bytes if it is trusted.",
+    "IMG_FILE_TOO_LARGE": "It holds more bytes than allowed; save it without metadata, or raise max_file_bytes.",
     "IMG_NOT_AN_IMAGE": "Its content is not an image, whatever its name says; remove it.",
     "IMG_FORMAT_NOT_ALLOWED": "This format is not read here; convert it to PNG or TIFF.",
     "IMG_TRUNCATED": "It ends before its image does; copy it again from its source.",
@@ -194,25 +194,34 @@ def _suffix(source: Path | bytes | ImageRef) -> str:
 
 def _fetch(source: Path | bytes | ImageRef, limits: ImageLimits) -> bytes | Pixels:
     """The encoded bytes of one image, or its array."""
-    if isinstance(source, bytes):
-        data: bytes | Pixels = source
-    elif isinstance(source, ImageRef) and source.member is not None:
-        data = _fetch_member(source.path, source.member, source.row, limits)
+    if isinstance(source, ImageRef) and source.member is not None:
+        found = _fetch_member(source.path, source.member, source.row, limits)
+        if isinstance(found, np.ndarray):
+            return found
+    elif isinstance(source, bytes):
+        found = source
     else:
-        data = _file_bytes(source.path if isinstance(source, ImageRef) else source, limits)
-    if isinstance(data, bytes) and len(data) > limits.max_file_bytes:
-        _refuse("IMG_FILE_TOO_LARGE", f"{len(data):,} bytes; the limit is {limits.max_file_bytes:,}.")
-    return data
+        return _file_bytes(source.path if isinstance(source, ImageRef) else source, limits)
+    _check_bytes(len(found), limits)
+    return found
+
+
+def _check_bytes(count: int, limits: ImageLimits) -> None:
+    if count > limits.max_file_bytes:
+        _refuse("IMG_FILE_TOO_LARGE", f"{count:,} bytes; the limit is {limits.max_file_bytes:,}.")
 
 
 def _file_bytes(path: Path, limits: ImageLimits) -> bytes:
-    _check_regular(path)
+    _check_bytes(_check_regular(path).st_size, limits)
     try:
         # Not blocking: the file may have become a pipe since it was looked at.
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-            return file.read(limits.max_file_bytes + 1)
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with open(os.open(path, flags), "rb") as file:
+            data = file.read(limits.max_file_bytes + 1)
     except OSError as error:
         _refuse("IMG_UNREADABLE", f"{error.strerror or 'It cannot be opened'}.")
+    _check_bytes(len(data), limits)  # it may also have grown
+    return data
 
 
 def _check_regular(path: Path) -> os.stat_result:
@@ -241,10 +250,10 @@ def _fetch_member(path: Path, member: str, row: int | None, limits: ImageLimits)
         array = _npz_array(path, stamp, member, limits.max_memory_bytes)
         if row is None:
             return array
-        if not 0 <= row < len(array):
-            _refuse("IMG_MISSING", f"Array '{member}' has {len(array)} rows, not row {row}.")
-        image: Pixels = array[row]
-        return image
+        n_rows = array.shape[0] if array.ndim else 0
+        if not 0 <= row < n_rows:
+            _refuse("IMG_MISSING", f"Array '{member}' has {n_rows} rows, not row {row}.")
+        return np.asarray(array[row])
     _refuse("IMG_FORMAT_NOT_ALLOWED", "It is neither a parquet file with a row given nor an npz file.")
 
 

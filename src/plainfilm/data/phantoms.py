@@ -1061,8 +1061,8 @@ def _developed(entry: _Entry, options: PhantomOptions) -> Pixels:
 
 def _turned(pixels: Pixels, turn: int) -> Pixels:
     """One of the eight flips and quarter turns, numbered as `TURNS`."""
-    turned: Pixels = np.ascontiguousarray(np.rot90(pixels[:, ::-1] if turn >= 4 else pixels, turn % 4))
-    return turned
+    mirrored: npt.NDArray[Any] = pixels[:, ::-1] if turn >= 4 else pixels
+    return np.ascontiguousarray(np.rot90(mirrored, turn % 4))
 
 
 def _marked(image: Array, letter: str, rng: np.random.Generator) -> Array:

@@ -177,7 +177,7 @@ def assemble_report(run: Run) -> ReportData:
         split_unit=facts["split_unit"],
         tested_on=facts["tested_on"],
         preprocessing=[facts["folds"][0]["preprocessing"]],
-        model=ModelFacts(**facts["model"] | {"input_size": tuple(facts["model"]["input_size"])}),
+        model=ModelFacts(**facts["model"] | {"input_size": (facts["model"]["input_size"],) * 2}),
         training=_training_facts(run, facts, options),
         evaluation=evaluation,
         examples=_read_examples(run),
