@@ -216,7 +216,7 @@ def test_intervals_cover_the_truth_in_40_patients_of_several_images():
         score = 1 / (1 + np.exp(-evidence))
         labels, ids = np.array(["a", "b"])[y_patient[patient]], [f"p{i:02}" for i in patient]
         predictions = predictions_of(labels, np.column_stack([1 - score, score]), ids, classes=("a", "b"))
-        evaluation = evaluated(predictions, draws=300, draw_seed=seed)
+        evaluation = evaluated(predictions, draw_seed=seed)
         measures = evaluation.measure("accuracy", unit="image"), evaluation.measure("roc_auc", unit="image", of="b")
         held += [
             measure.low <= truth <= measure.high

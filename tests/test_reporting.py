@@ -27,16 +27,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real images in ../shared/data")
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "path", "rect", "use"}
-HOSTILE = {
-    "a script": "<script>alert(1)</script>",
-    "an attribute": '"><img src=x onerror=alert(1)>',
-    "a style": "</style><style>body{display:none}</style>",
-    "a template": "{{7*7}}{% raw %}",
-    "a url": "javascript:alert(1)",
-    "a css url": "url(https://example.org/x.png)",
-    "an entity": "&lt;b&gt; & 'quoted'",
-    "a title": "</title></head><body onload=alert(1)>",
-}
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</style><style>body{display:none}",
+    "</title></head><body onload=alert(1)>",
+    "{{7*7}}{% raw %}",
+    "javascript:alert(1)",
+    "url(https://example.org/x.png)",
+    "&lt;b&gt; & 'quoted'",
+)
 
 
 class Page(HTMLParser):
@@ -109,14 +109,7 @@ def make_report(scored=None, *, patients="documented", split_unit="patient", pos
         split_unit=split_unit,
         preprocessing=["Resized to 128 x 128 pixels."],
         model=ModelFacts(name="resnet1d", parameters=2_800_000, flops=310_000_000, input_size=(128, 128)),
-        training=TrainingFacts(
-            epochs=2,
-            chosen_epoch=2,
-            seconds=75,
-            device="CPU, 2 cores",
-            precision="float32",
-            history=pd.DataFrame({"epoch": [1, 2], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.6]}),
-        ),
+        training=None,
         evaluation=evaluation,
         examples=[
             example("sure and wrong", score=0.98, predicted="abdomen"),
@@ -127,6 +120,17 @@ def make_report(scored=None, *, patients="documented", split_unit="patient", pos
     return replace(report, **changes)
 
 
+def trained():
+    return TrainingFacts(
+        epochs=2,
+        chosen_epoch=2,
+        seconds=75,
+        device="CPU, 2 cores",
+        precision="float32",
+        history=pd.DataFrame({"epoch": [1, 2], "train_loss": [0.7, 0.5], "validation_loss": [0.7, 0.6]}),
+    )
+
+
 def example(name, *, score=0.9, predicted="chest", truth="chest", size=32):
     thumbnail = np.arange(size * size, dtype=np.uint16).reshape(size, size)
     return Example(thumbnail=thumbnail, path=f"{name}.png", truth=truth, predicted=predicted, score=score)
@@ -134,7 +138,7 @@ def example(name, *, score=0.9, predicted="chest", truth="chest", size=32):
 
 @pytest.fixture(scope="module")
 def report():
-    return make_report()
+    return make_report(training=trained())
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +175,12 @@ def test_the_same_run_gives_the_same_bytes(report, html):
     assert write_report(report) == html
 
 
+def test_the_training_is_told_with_its_curves(page):
+    assert "The dotted line is the epoch that was kept." in page.text
+    assert "epoch 2, lowest validation loss" in page.text
+    assert "75 s" in page.text
+
+
 def test_every_link_of_the_contents_leads_somewhere(page):
     targets = {f"#{identifier}" for identifier in page.values("id")}
 
@@ -201,12 +211,10 @@ def test_a_number_from_a_patient_split_stands(html):
     assert "<s>" not in html
 
 
-@pytest.mark.parametrize(
-    ("patients", "split_unit"), [("documented", "image"), ("recovered", "image"), ("unknown", "image")]
-)
-def test_a_number_that_does_not_hold_is_struck_through_and_the_reason_said(patients, split_unit):
+@pytest.mark.parametrize("patients", ["documented", "unknown"])
+def test_a_number_that_does_not_hold_is_struck_through_and_the_reason_said(patients):
     data = predictions(known=patients != "unknown")
-    report = make_report(data, patients=patients, split_unit=split_unit)
+    report = make_report(data, patients=patients, split_unit="image")
     html = write_report(report)
 
     assert f"<s>{report.evaluation.headline.value:.3f}</s>" in html
@@ -220,9 +228,9 @@ def test_the_audit_cannot_raise_a_number_that_may_not_stand():
     assert reached_level(raised) == 1
 
 
-@pytest.mark.parametrize(("level", "reached"), [(None, 2), (3, 3), (4, 4)])
-def test_the_audit_raises_the_evidence_level_of_a_clean_patient_split(report, level, reached):
-    assert reached_level(write_report(replace(report, evidence_level=level))) == reached
+@pytest.mark.parametrize(("level", "reached"), [(None, 2), (3, 3)])
+def test_the_audit_raises_the_evidence_level_of_a_clean_patient_split(level, reached):
+    assert reached_level(write_report(make_report(evidence_level=level))) == reached
 
 
 def reached_level(html):
@@ -286,10 +294,15 @@ def test_what_was_left_out_is_listed_with_its_code(page):
     assert "128 images used, 0 skipped, 3 refused" in page.text
 
 
-def test_nothing_left_out_is_said_too(report):
+def test_a_report_without_pictures_date_or_anything_left_out_is_whole(report):
     data = replace(report.data, left_out=())
+    bare = replace(report, data=data, training=None, examples=(), when=None, notes=["One note."])
+    page = Page(write_report(bare))
 
-    assert "every file that was found was used" in write_report(replace(report, data=data))
+    assert page.open == []
+    assert "every file that was found was used" in page.text
+    assert "No pictures were kept" in page.text
+    assert "One note." in page.text
 
 
 def test_the_split_table_adds_images_over_classes_but_never_patients(page):
@@ -310,20 +323,10 @@ def test_a_report_says_that_it_is_no_medical_device(page):
     assert "Research software, not a medical device." in page.text
 
 
-def test_folds_are_summarised(report):
+def test_folds_are_summarised():
     folds = FoldSummary(measure="balanced_accuracy", values=[0.6, 0.7, 0.8])
 
-    assert (
-        "over 3 folds: mean 0.700 , standard deviation 0.100" in Page(write_report(replace(report, folds=folds))).text
-    )
-
-
-def test_a_report_without_training_examples_or_date_is_whole(report):
-    page = Page(write_report(replace(report, training=None, examples=(), when=None, notes=["One note."])))
-
-    assert page.open == []
-    assert "No pictures were kept" in page.text
-    assert "One note." in page.text
+    assert "over 3 folds: mean 0.700 , standard deviation 0.100" in Page(write_report(make_report(folds=folds))).text
 
 
 def test_many_classes_are_shown_by_their_most_frequent_mistakes():
@@ -332,72 +335,75 @@ def test_many_classes_are_shown_by_their_most_frequent_mistakes():
     assert "16 classes are too many for a matrix" in page.text
 
 
-def hostile_report(payload):
-    scored = predictions((payload, "chest"), patients=6, images=1)
+def hostile_report(*payloads):
+    """A report in which every text is one of the payloads, or all of them."""
+    everything = " ".join(payloads)
     return make_report(
-        scored,
-        positive=(payload,),
-        title=payload,
-        question=payload,
-        version=payload,
-        command=payload,
-        options={payload: payload},
+        predictions((*payloads, "chest"), patients=6, images=1),
+        positive=payloads,
+        title=everything,
+        question=everything,
+        version=everything,
+        command=everything,
+        options=dict.fromkeys(payloads, everything),
         data=DataSummary(
-            source=payload,
-            counts=[SplitCount(split=payload, label=payload, n_images=1, n_patients=1)],
-            left_out=[LeftOut(code=payload, reason=payload, n_images=1, names=[payload])],
+            source=everything,
+            counts=[SplitCount(split=text, label=text, n_images=1, n_patients=1) for text in payloads],
+            left_out=[LeftOut(code=text, reason=text, n_images=1, names=[text]) for text in payloads],
         ),
-        preprocessing=[payload],
+        preprocessing=payloads,
         model=ModelFacts(
-            name=payload, summary=payload, parameters=1, input_size=(8, 8), weights=payload, licence=payload
+            name=everything,
+            summary=everything,
+            parameters=1,
+            input_size=(8, 8),
+            weights=everything,
+            licence=everything,
         ),
         training=TrainingFacts(
             epochs=1,
             chosen_epoch=1,
-            chosen_by=payload,
+            chosen_by=everything,
             seconds=1,
-            device=payload,
-            precision=payload,
+            device=everything,
+            precision=everything,
             history=pd.DataFrame({"epoch": [1], "train_loss": [0.5]}),
         ),
-        examples=[example(payload, truth=payload, predicted=payload)],
-        notes=[payload],
-        warnings=[payload],
+        examples=[example(text, truth=text, predicted=text) for text in payloads],
+        notes=payloads,
+        warnings=payloads,
     )
 
 
-@pytest.mark.parametrize("payload", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_text_is_shown_as_text_wherever_it_stands(payload, html):
-    page = Page(write_report(hostile_report(payload)))
+def test_hostile_text_is_shown_as_text_wherever_it_stands(html):
+    page = Page(write_report(hostile_report(*HOSTILE)))
+    harmless = Page(html)
 
     assert page.open == []
-    assert set(page.tags) - {"div", "p", "ul", "li", "section"} <= set(Page(html).tags) | {"i", "pre", "tfoot"}
     assert "script" not in page.tags
-    assert page.tags.count("style") == page.tags.count("body") == page.tags.count("title") == 1
+    for tag in ("style", "body", "head", "title"):
+        assert page.tags.count(tag) == harmless.tags.count(tag) == 1
+    assert page.tags.count("img") == len(HOSTILE)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert all(source.startswith("data:image/png;base64,") for source in page.values("src"))
-    assert page.text.count(" ".join(payload.split())) >= 20
+    for payload in HOSTILE:
+        assert page.text.count(payload) >= 20
 
 
-def test_a_name_that_turns_the_line_around_is_spelled_out():
-    html = write_report(hostile_report("photo\u202egnp.exe\u2066\x00"))
+def test_a_name_that_turns_the_line_around_or_is_endless_is_written_out_and_shortened(html):
+    page = write_report(hostile_report("photo\u202egnp.exe\u2066\x00", "n" * 10_000))
 
-    assert not {"\u202e", "\u2066", "\x00"} & set(html)
-    assert "photo\\u202egnp.exe" in html
-
-
-def test_a_name_of_ten_kilobytes_does_not_fill_the_page(html):
-    long = write_report(hostile_report("n" * 10_000))
-
-    assert "n" * 2_000 not in long
-    assert len(long) < len(html) + 60_000
+    assert not {"\u202e", "\u2066", "\x00"} & set(page)
+    assert "photo\\u202egnp.exe" in page
+    assert "n" * 2_000 not in page
+    assert len(page) < len(html) + 100_000
 
 
 def test_text_of_other_scripts_is_kept():
-    assert "肺炎" in write_report(hostile_report("肺炎"))
+    assert Page(write_report(make_report(warnings=["肺炎 ذات الرئة"]))).text.count("肺炎 ذات الرئة") == 1
 
 
-def test_a_report_with_24_pictures_is_below_a_megabyte_and_a_half(report):
+def test_a_report_with_24_pictures_is_below_a_megabyte_and_a_half():
     noise = np.random.default_rng(0)
     examples = [
         Example(
@@ -410,18 +416,18 @@ def test_a_report_with_24_pictures_is_below_a_megabyte_and_a_half(report):
         for number in range(24)
     ]
 
-    assert len(write_report(replace(report, examples=examples)).encode()) < 1_500_000
+    assert len(write_report(make_report(examples=examples)).encode()) < 1_500_000
 
 
 @needs_shared
-def test_a_real_x_ray_is_shown_and_not_enlarged(report):
+def test_a_real_x_ray_is_shrunk_for_the_page():
     from PIL import Image
 
     path = next(iter(sorted((SHARED / "openi-chest-abdomen").rglob("*.png"))))
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("L"))
     shown = Example(thumbnail=pixels, path=path.name, truth="chest", predicted="chest", score=0.99)
-    page = Page(write_report(replace(report, examples=[shown])))
+    page = Page(write_report(make_report(examples=[shown])))
 
     assert max(int(page.values("width")[0]), int(page.values("height")[0])) == 160
 

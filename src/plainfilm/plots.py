@@ -338,9 +338,11 @@ def title_of(name: str) -> str:
 
 
 def _finished(figure: Figure, alt: str) -> Drawing:
-    with _house_style():
-        figure.draw_without_rendering()
-    # Each drawing would else move the frames a little again, and no two files were alike.
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        with _house_style():
+            layout.execute(figure)
+    # Once only: every save would else move the frames a little again, and no two files were alike.
     figure.set_layout_engine("none")
     return Drawing(figure, alt)
 

@@ -317,7 +317,7 @@ def _grid(size: int) -> tuple[Array, Array]:
 
 
 def _clipped(values: Array) -> Array:
-    kept: Array = np.minimum(np.maximum(values, 0), 1)
+    kept: Array = np.clip(values, 0, 1)
     return kept
 
 
@@ -523,7 +523,7 @@ class _Opacity:
     y: float
     radius: float
     density: float
-    onset: float  # severity at which it appears
+    onset: float  # severity at which it appears; below 0, the patient had it before any disease
 
 
 @dataclass(frozen=True)
@@ -592,8 +592,8 @@ class _Chest:
             x=side * rng.uniform(0.28, 0.58),
             y=rng.triangular(-0.45, 0.25, 0.38),
             radius=rng.uniform(0.12, 0.20),
-            density=rng.uniform(0.45, 0.80),
-            onset=rng.uniform(0.05, 0.30) + 0.22 * rank,
+            density=rng.uniform(0.20, 0.60),
+            onset=rng.uniform(-0.45, 0.55) + 0.25 * rank,
         )
 
     def film(self, film: _Film, *, severity: float, size: int) -> Array:

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -134,7 +135,7 @@ def _refused(index: int, code: str) -> Decoded:
 
 _Task = tuple[int, ImageRef]
 _Todo = queue.SimpleQueue[list[_Task] | None]
-_Done = queue.SimpleQueue[list[Decoded] | BaseException]
+_Done = queue.SimpleQueue[Decoded | None | BaseException]  # None: a batch is finished
 
 
 def _decode_in_processes(refs: Sequence[ImageRef], job: _Job, workers: int) -> Iterator[Decoded]:
@@ -151,12 +152,13 @@ def _decode_in_processes(refs: Sequence[ImageRef], job: _Job, workers: int) -> I
             todo.put(batch)
             under_way += 1
         while under_way:
-            finished = _next_finished(done, lanes)
-            under_way -= 1
-            for batch in itertools.islice(batches, 1):
+            decoded = _next_done(done, lanes)
+            if decoded is not None:
+                yield decoded
+            elif batch := next(batches, []):
                 todo.put(batch)
-                under_way += 1
-            yield from finished
+            else:
+                under_way -= 1
     finally:
         for lane in lanes:
             lane.stop()
@@ -173,18 +175,18 @@ def _batches(refs: Sequence[ImageRef], workers: int) -> Iterator[list[_Task]]:
         yield batch
 
 
-def _next_finished(done: _Done, lanes: Sequence[_Lane]) -> list[Decoded]:
-    """Wait for a batch, and meanwhile end the workers whose time is up."""
+def _next_done(done: _Done, lanes: Sequence[_Lane]) -> Decoded | None:
+    """Wait for an image or the end of a batch, and meanwhile end the workers whose time is up."""
     while True:
         for lane in lanes:
             lane.end_if_late()
         try:
-            finished = done.get(timeout=_WATCH_SECONDS)
+            item = done.get(timeout=_WATCH_SECONDS)
         except queue.Empty:
             continue
-        if isinstance(finished, BaseException):
-            raise finished
-        return finished
+        if isinstance(item, BaseException):
+            raise item
+        return item
 
 
 class _Lane:
@@ -202,6 +204,7 @@ class _Lane:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._current: int | None = None  # index of the image the worker is at
+        self._fresh = True  # the worker has answered nothing yet
         self._deadline = math.inf
         self._late: int | None = None  # index of the image the worker was ended for
         self._stopped = False
@@ -230,40 +233,51 @@ class _Lane:
     def _run(self) -> None:
         try:
             while (batch := self._todo.get()) is not None and not self._stopped:
-                self._done.put(self._decode_batch(batch))
+                self._decode_batch(deque(batch))
+                self._done.put(None)
         except BaseException as error:  # raised again in the caller's thread
             self._done.put(error)
         finally:
             self._end_process()
 
-    def _decode_batch(self, batch: list[_Task]) -> list[Decoded]:
-        """Decode a batch, with as many processes as it takes; images come back in the order sent."""
-        results: list[Decoded] = []
-        while len(results) < len(batch) and not self._stopped:
-            left = batch[len(results) :]
+    def _decode_batch(self, tasks: deque[_Task]) -> None:
+        """Decode a batch, with as many processes as it takes; answers come in the order of the tasks."""
+        while tasks and not self._stopped:
             try:
-                self._ask(left, results)
+                self._ask(tasks)
             except (EOFError, OSError):  # the process is gone, and the first unanswered image is to blame
                 self._end_process()
-                index = batch[len(results)][0]
+                index = tasks[0][0]
                 if self._late is None:
-                    results.append(_refused(index, "IMG_DECODER_DIED"))
+                    self._done.put(_refused(index, "IMG_DECODER_DIED"))
+                    tasks.popleft()
                 elif self._late == index:
-                    results.append(_refused(index, "IMG_TIMEOUT"))
-                # Else the late image was answered at the last moment: nobody is to blame.
-                self._late = None
-        return results
+                    self._done.put(_refused(index, "IMG_TIMEOUT"))
+                    tasks.popleft()
+                self._late = None  # if another was late, its answer came at the last moment: nobody is to blame
 
-    def _ask(self, tasks: list[_Task], results: list[Decoded]) -> None:
+    def _ask(self, tasks: deque[_Task]) -> None:
+        """Send the tasks, and take each off the list as its answer comes."""
         process = self._process or self._start_process()
         assert process.stdin is not None
         assert process.stdout is not None
+        seconds = self._job.limits.max_seconds
         try:
-            self._set_deadline(tasks[0][0], self._job.limits.max_seconds)
+            self._set_deadline(tasks[0][0], seconds)
             _send(process.stdin, {"tasks": [(i, str(ref.path), ref.member, ref.row) for i, ref in tasks]})
-            for index, _ in tasks:
-                self._set_deadline(index, self._job.limits.max_seconds)
-                results.append(_from_message(*_receive(process.stdout)))
+            while tasks:
+                self._set_deadline(tasks[0][0], seconds)
+                decoded = _from_message(*_receive(process.stdout))
+                was_fresh, self._fresh = self._fresh, False
+                out_of_memory = decoded.code == "IMG_MEMORY"
+                if was_fresh or not out_of_memory:
+                    self._done.put(decoded)
+                    tasks.popleft()
+                if out_of_memory:
+                    # What is left of its memory may be in pieces, or filled by the images before: only a
+                    # fresh process can tell whether an image is too large.
+                    self._end_process()
+                    return
         finally:
             self._set_deadline(None, math.inf)
 
@@ -279,7 +293,7 @@ class _Lane:
                 self._process = _spawn()
             except OSError as error:
                 raise _cannot_start(error.strerror or "unknown reason") from error
-            process = self._process
+            process, self._fresh = self._process, True
         self._set_deadline(None, _START_SECONDS)
         assert process.stdin is not None
         assert process.stdout is not None
