@@ -23,6 +23,8 @@ ORDER = (
     "training",
     "bundle",
     "prediction",
+    "measures",
+    "sampling",
     "evaluation",
     "plots",
     "config",

@@ -135,6 +135,23 @@ def test_a_jpeg_of_a_thousand_scans_is_refused():
     assert refusal(data[:-2] + data[scan:-2] * 1000 + b"\xff\xd9") == "IMG_CORRUPT"
 
 
+def test_long_runs_of_fill_bytes_cost_no_more_than_others():
+    data = encoded(noise(), "JPEG")
+    filled = data[:-2] + (b"\xff" * 100_000 + b"\0") * 3 + b"\xff" * 100_000 + b"\xd9"
+
+    assert np.array_equal(pixels_of(filled), pixels_of(data))
+
+
+def test_tiff_tags_are_counted_before_they_are_read():
+    many_tags = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 70_000) + bytes(2 * 10**6)
+    many_values = tiff(bytes(10**6), SIZE | {259: 5}).replace(
+        struct.pack("<HHI", 273, 4, 1), struct.pack("<HHI", 273, 4, 240_000)
+    )
+
+    assert refusal(many_tags) == "IMG_CORRUPT"
+    assert refusal(many_values) == "IMG_CORRUPT"
+
+
 @settings(deadline=None, max_examples=120)
 @given(st.data())
 def test_damage_is_read_or_refused_and_never_raises_anything_else(data):
@@ -287,6 +304,24 @@ def test_white_is_zero_holds_for_one_bit_too():
     assert np.array_equal(
         pixels_of(tiff(np.packbits(bits, axis=1).tobytes(), SIZE | {258: 1, 262: 0})), np.where(bits, 0, 255)
     )
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "zstd"])
+def test_lossless_tiff_compressions_are_read(compression):
+    for pixels in (noise(), noise(dtype=np.uint16), noise().astype(np.float32), noise() > 127):
+        stored = np.where(pixels, 255, 0) if pixels.dtype == bool else pixels
+        assert np.array_equal(pixels_of(encoded(pixels, "TIFF", compression=compression)), stored)
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4"])
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_faxed_pages_are_read(compression, white_is_zero):
+    bits = noise() > 127
+    tiffinfo = {262: 0} if white_is_zero else {}
+    data = encoded(bits, "TIFF", compression=compression, tiffinfo=tiffinfo)
+
+    assert np.array_equal(pixels_of(data), np.where(bits, 255, 0))
+    assert ("white-is-zero" in notes_of(data)) == white_is_zero
 
 
 def test_bigtiff_is_read():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from plainfilm import plots
-from plainfilm.evaluation import Measure
+from plainfilm.measures import Measure
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = ['<script>alert("1")</script>', '"><img onerror=alert(1)>', "$\\frac{1}{0$", "{{7*7}}", "a\u202egnp.exe"]

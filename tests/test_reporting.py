@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from plainfilm import plots
-from plainfilm.evaluation import EvaluationOptions, evaluate_predictions
+from plainfilm.evaluation import evaluate_predictions
+from plainfilm.measures import EvaluationOptions
 from plainfilm.prediction import Predictions
 from plainfilm.reporting import (
     DataSummary,

@@ -20,7 +20,7 @@ from bad_images import bad_images, encoded, noise, png
 from plainfilm.data.fitting import fit_image
 from plainfilm.data.images import ImageLimits, ImageRef, read_image
 from plainfilm.data.workers import Decoded, decode_images
-from plainfilm.errors import UsageError
+from plainfilm.errors import ResourceError, UsageError
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
@@ -283,3 +283,11 @@ def test_what_cannot_be_asked_is_refused_at_once(good_refs):
         decode_images(good_refs, size=(8, 8), fit="crop")
     with pytest.raises(UsageError, match="at least 1 x 1"):
         decode_images(good_refs, size=(0, 8))
+
+
+@pytest.mark.parametrize("program", ["/absent/python", "/bin/false"])
+def test_a_worker_that_cannot_start_is_an_error_and_not_a_bad_image(good_refs, monkeypatch, program):
+    monkeypatch.setattr(sys, "executable", program)
+
+    with pytest.raises(ResourceError, match="could not be started"):
+        list(decode_images(good_refs))

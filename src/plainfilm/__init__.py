@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "Evaluation": "plainfilm.evaluation",
-    "Measure": "plainfilm.evaluation",
+    "Evaluation": "plainfilm.measures",
+    "Measure": "plainfilm.measures",
     "PlainfilmError": "plainfilm.errors",
     "Predictions": "plainfilm.prediction",
     "Run": "plainfilm.runs",
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from plainfilm.data.images import read_image
     from plainfilm.data.table import Table
     from plainfilm.errors import PlainfilmError
-    from plainfilm.evaluation import Evaluation, Measure
+    from plainfilm.measures import Evaluation, Measure
     from plainfilm.models import create_model, list_models
     from plainfilm.prediction import Predictions
     from plainfilm.runs import Run

@@ -17,7 +17,7 @@ from plainfilm.data.preprocessing import FittingOptions, IntensityOptions
 from plainfilm.data.sources import SourceOptions
 from plainfilm.data.splits import SplitOptions
 from plainfilm.errors import UsageError, nearest_name
-from plainfilm.evaluation import EvaluationOptions
+from plainfilm.measures import EvaluationOptions
 from plainfilm.models.options import ModelOptions
 from plainfilm.training.options import TrainingOptions
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from plainfilm import verbs
 from plainfilm.config import RunOptions
 from plainfilm.data.phantoms import Faults, PhantomOptions, write_phantoms
-from plainfilm.evaluation import Evaluation
+from plainfilm.measures import Evaluation
 from plainfilm.progress import Progress
 from plainfilm.storage import make_folder, read_json
 from plainfilm.summaries import scan_summary

@@ -30,7 +30,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
-from plainfilm.evaluation import Measure
+from plainfilm.measures import Measure
 from plainfilm.metrics import row_share
 
 Array = npt.NDArray[Any]

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from plainfilm.data.table import Table
-from plainfilm.evaluation import Evaluation, Measure
+from plainfilm.measures import Evaluation, Measure
 from plainfilm.prediction import Predictions
 from plainfilm.runs import Run
 from plainfilm.storage import read_json

@@ -18,7 +18,8 @@ from plainfilm.data.sources import SourceOptions, list_images
 from plainfilm.data.splits import Fold, SplitPlan, split_table
 from plainfilm.data.table import Table
 from plainfilm.errors import BundleError, DataError, TableError
-from plainfilm.evaluation import Evaluation, EvaluationOptions, evaluate_predictions
+from plainfilm.evaluation import evaluate_predictions
+from plainfilm.measures import Evaluation, EvaluationOptions
 from plainfilm.prediction import Predictions, predict_table, safe_csv
 from plainfilm.progress import Progress, Silent
 from plainfilm.reporting import card

@@ -212,16 +212,15 @@ def _check_bytes(count: int, limits: ImageLimits) -> None:
 
 
 def _file_bytes(path: Path, limits: ImageLimits) -> bytes:
-    _check_bytes(_check_regular(path).st_size, limits)
+    size = _check_regular(path).st_size
+    _check_bytes(size, limits)
     try:
         # Not blocking: the file may have become a pipe since it was looked at.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         with open(os.open(path, flags), "rb") as file:
-            data = file.read(limits.max_file_bytes + 1)
+            return file.read(size)  # not up to the limit: `read` takes memory for all it is asked for
     except OSError as error:
         _refuse("IMG_UNREADABLE", f"{error.strerror or 'It cannot be opened'}.")
-    _check_bytes(len(data), limits)  # it may also have grown
-    return data
 
 
 def _check_regular(path: Path) -> os.stat_result:
@@ -421,7 +420,7 @@ def _unpack(form: str, data: bytes, offset: int) -> tuple[Any, ...]:
 
 # --- Headers ----------------------------------------------------------------------------------------------
 
-_MAX_BLOCKS = 1_000_000  # chunks or segments of one file: bounds our own walks
+_MAX_BLOCKS = 200_000  # chunks, segments, or values of one tag: bounds our own walks
 _MAX_METADATA_BYTES = 4 * 2**20  # one text, profile or other chunk that holds no pixels
 _MAX_SCANS = 100  # of a progressive JPEG; each costs a pass over the whole image, and 20 are many
 _MAX_TILE_PIXELS = 2**26  # of one TIFF tile, which is unpacked whole however small the image is
@@ -537,8 +536,8 @@ def _png_retyped(data: bytes) -> bytes:
 
 # JPEG: ITU-T T.81, annex B
 
-_JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
-_JPEG_MARKER_AFTER_SCAN = re.compile(rb"\xff+([^\xff\x00\xd0-\xd7])", re.DOTALL)
+_JPEG_MARKER = re.compile(rb"\xff++([^\xff])", re.DOTALL)
+_JPEG_MARKER_AFTER_SCAN = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]", re.DOTALL)
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_METADATA = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))  # application data but JFIF, Adobe; comments
 _SOF55, _EOI, _SOS, _APP1 = 0xF7, 0xD9, 0xDA, 0xE1
@@ -657,13 +656,18 @@ def _tiff_following(data: bytes, start: int, form: _TiffForm) -> int:
 def _tiff_tags(data: bytes, start: int, form: _TiffForm) -> _TiffTags:
     """The tags that matter for pixels or orientation; values past the end of the file are refused."""
     tags: _TiffTags = {}
-    first = start + form.count_size
-    for number in range(form.count(data, start)):
+    first, n_entries = start + form.count_size, form.count(data, start)
+    if n_entries > 65_535:
+        _refuse("IMG_CORRUPT", f"A TIFF directory of {n_entries:,} tags.")
+    for number in range(n_entries):
         offset = first + number * form.entry_size
         tag, kind = _unpack(form.order + "HH", data, offset)
         count = form.pointer(data, offset + 4)
-        if (tag not in _TIFF_NEEDED and tag != _ORIENTATION) or kind not in _TIFF_BYTES:
+        wanted = tag in _TIFF_NEEDED or tag == _ORIENTATION
+        if not wanted or tag in tags or kind not in _TIFF_BYTES:
             continue
+        if count > _MAX_BLOCKS:
+            _refuse("IMG_CORRUPT", f"Tag {tag} has {count:,} values.")
         place = offset + 4 + form.pointer_size
         if count * _TIFF_BYTES[kind] > form.pointer_size:
             place = form.pointer(data, place)
@@ -866,7 +870,9 @@ def _webp_header(data: bytes) -> _Header:
     if end > len(data):
         _refuse("IMG_TRUNCATED", "The RIFF block runs past the end of the file.")
     size, channels, exif, start = (0, 0), 3, None, 12
-    while start + 8 <= end:
+    for _ in range(_MAX_BLOCKS):
+        if start + 8 > end:
+            break
         kind, length = _unpack("<4sI", data, start)
         body = data[start + 8 : min(start + 8 + length, end)]
         if kind in (b"VP8 ", b"VP8L", b"VP8X") and size == (0, 0):

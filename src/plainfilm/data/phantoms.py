@@ -225,12 +225,8 @@ def phantom_image(
     """
     _refuse_if((patient < 1, f"patient is 1 or more, not {patient}"))
     person = _patient(options, patient)
-    _refuse_if(
-        (
-            not 0 <= image < person.n_images,
-            f"image of {person.patient_id} is 0 to {person.n_images - 1}, not {image}",
-        )
-    )
+    last = person.n_images - 1
+    _refuse_if((not 0 <= image <= last, f"image of {person.patient_id} is 0 to {last}, not {image}"))
     if severity is not None:
         person = replace(person, severity=severity)
     return _quantised(_acquired(options, person, image), options.bits)
@@ -975,7 +971,8 @@ def _name_files(entries: list[_Entry], options: PhantomOptions) -> list[_Entry]:
 def _stems(entries: list[_Entry], places: list[int], options: PhantomOptions) -> list[str]:
     """File names without folder and suffix; `places` is each entry's number within its patient."""
     if options.file_names == "patient":
-        return [f"{entry.patient_id}_{place:02d}" for entry, place in zip(entries, places, strict=True)]
+        width = max(2, len(str(options.stack_range[1])))
+        return [f"{entry.patient_id}_{place:0{width}d}" for entry, place in zip(entries, places, strict=True)]
     if options.file_names == "interleaved":
         order = sorted(range(len(entries)), key=lambda index: (places[index], entries[index].patient_id))
     else:
@@ -1068,10 +1065,12 @@ def _turned(pixels: Pixels, turn: int) -> Pixels:
 def _marked(image: Array, letter: str, rng: np.random.Generator) -> Array:
     """Burn a side marker into an upper corner, as lead letters leave it."""
     size = len(image)
-    height = round(0.11 * size)
+    height = round(0.13 * size)
     stencil = Image.new("L", (size, size))
     left = rng.uniform(0.03, 0.08) * size if letter == "R" else rng.uniform(0.86, 0.90) * size
-    ImageDraw.Draw(stencil).text((left, rng.uniform(0.02, 0.07) * size), letter, 255, ImageFont.load_default(height))
+    corner = (left, rng.uniform(0.02, 0.06) * size)
+    font = ImageFont.load_default(height)
+    ImageDraw.Draw(stencil).text(corner, letter, 255, font, stroke_width=round(size / 256))
     return _paint(image, 0.97, np.asarray(stencil, dtype=np.float32) / 255)
 
 

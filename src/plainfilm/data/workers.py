@@ -310,9 +310,8 @@ class _Lane:
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            with contextlib.suppress(OSError):  # closing flushes what a dead process will not read
-                process.__exit__(None, None, None)
+            with contextlib.suppress(OSError), process:  # leaving flushes what a dead process will not read
+                process.kill()
 
 
 def _spawn() -> subprocess.Popen[bytes]:
@@ -362,7 +361,7 @@ def _exactly(stream: IO[bytes], count: int) -> bytearray:
 def _to_message(decoded: Decoded) -> dict[str, Any]:
     message: dict[str, Any] = {"index": decoded.index, "code": decoded.code, "detail": decoded.detail}
     if decoded.record is not None:
-        message["record"] = asdict(decoded.record)
+        message["record"] = vars(decoded.record)
     if decoded.pixels is not None:
         message["dtype"], message["shape"] = decoded.pixels.dtype.name, decoded.pixels.shape
     return message

@@ -18,7 +18,7 @@ from plainfilm.config import RunOptions
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.splits import SplitPlan
 from plainfilm.data.table import Table
-from plainfilm.evaluation import Evaluation
+from plainfilm.measures import Evaluation
 from plainfilm.prediction import Predictions
 from plainfilm.reporting.content import (
     DataSummary,

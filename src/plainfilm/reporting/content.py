@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from plainfilm.evaluation import Evaluation, Unit
+from plainfilm.measures import Evaluation, Unit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from plainfilm import plots
-from plainfilm.evaluation import ConfusionMatrix, Evaluation, Measure, Unit
+from plainfilm.measures import ConfusionMatrix, Evaluation, Measure, Unit
 from plainfilm.reporting.content import ReportData, SplitCount
 from plainfilm.reporting.words import EVIDENCE
 

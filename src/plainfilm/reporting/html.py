@@ -14,7 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from plainfilm import plots
-from plainfilm.evaluation import Evaluation
+from plainfilm.measures import Evaluation
 from plainfilm.plots import readable
 from plainfilm.reporting import figures
 from plainfilm.reporting.content import Example, ReportData
