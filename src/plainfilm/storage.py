@@ -6,14 +6,17 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from plainfilm.errors import BundleError, ResourceError
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
+TEMPORARY = ".tmp"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -22,7 +25,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         ResourceError: `RES_DISK_FULL`, `RES_READ_ONLY` or `RES_WRITE`; the old file is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -31,8 +34,17 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise _resource_error(error, path.name) from None
+    finally:  # it is gone by now, unless something stopped us on the way
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed writers left under `folder`; for the one who holds its lock."""
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -67,6 +79,17 @@ def make_folder(path: Path) -> None:
         raise _resource_error(error, str(path)) from None
 
 
+def delete(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it; raises `ResourceError` in our words."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _resource_error(error, str(path)) from None
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
@@ -78,8 +101,12 @@ def write_manifest(folder: Path, names: Sequence[str]) -> None:
     write_json(folder / MANIFEST, {"sha256": {name: sha256_of(folder / name) for name in sorted(names)}})
 
 
-def verify_manifest(folder: Path) -> dict[str, str]:
+def verify_manifest(folder: Path, required: Iterable[str] = ()) -> dict[str, str]:
     """Check every file that the manifest of `folder` names.
+
+    Args:
+        folder: What `write_manifest` was given.
+        required: Files that must be among them: one the manifest does not name is not checked.
 
     Returns:
         The hashes by name.
@@ -91,44 +118,81 @@ def verify_manifest(folder: Path) -> dict[str, str]:
     hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
     if not isinstance(hashes, dict):
         raise BundleError(f"'{MANIFEST}' names no files.", code="BUN_DAMAGED")
+    unnamed = sorted(set(required) - set(hashes))
+    if unnamed:
+        raise BundleError(f"'{MANIFEST}' does not name '{unnamed[0]}'.", code="BUN_DAMAGED")
     for name, expected in hashes.items():
-        path = folder / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleError(f"'{MANIFEST}' names a file outside its folder.", code="BUN_OUTSIDE")
-        if not path.is_file():
-            raise BundleError(f"'{name}' is missing.", code="BUN_MISSING")
-        if sha256_of(path) != expected:
-            raise BundleError(f"'{name}' is not the file that was written: its hash differs.", code="BUN_DAMAGED")
+        check_hash(folder / name, expected, shown=name)
     return hashes
+
+
+def check_hash(path: Path, expected: str, *, shown: str) -> None:
+    """Raise `BundleError` if a file is not the one whose hash was noted."""
+    if not path.is_file():
+        raise BundleError(f"'{shown}' is missing.", code="BUN_MISSING")
+    try:
+        found = sha256_of(path)
+    except OSError:
+        raise BundleError(f"'{shown}' cannot be read.", code="BUN_DAMAGED") from None
+    if found != expected:
+        raise BundleError(f"'{shown}' is not the file that was written: its hash differs.", code="BUN_DAMAGED")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` for one process; the lock dies with the process.
 
+    The folder is made if it is not there, and taken away again if nothing was put into it.
+
     Raises:
         ResourceError: `RES_LOCKED` if another process holds it.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows: no advisory locks of this kind
-        yield
-        return
+    made = not folder.exists()
     make_folder(folder)
+    file = _take_lock(folder)
     try:
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise _resource_error(error, str(folder)) from None
-    with file:
+        yield
+    finally:
+        # Taken away while still held: whoever opened it meanwhile finds that it is no longer the lock.
+        with file, suppress(OSError):
+            (folder / LOCK).unlink()
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _take_lock(folder: Path) -> IO[str]:
+    """The open lock file; closing it gives the lock back."""
+    path = folder / LOCK
+    while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            file = path.open("w")
+        except OSError as error:
+            raise _resource_error(error, str(folder)) from None
+        if not _lock_file(file):
+            file.close()
             raise ResourceError(
                 f"'{folder}' is in use by another plainfilm. Wait for it, or choose another --output.",
                 code="RES_LOCKED",
-            ) from None
-        yield
-    (folder / ".lock").unlink(missing_ok=True)
+            )
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # its last holder took it away between our two steps
+
+
+def _lock_file(file: IO[str]) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks of this kind
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -371,7 +371,7 @@ class _Brain:
     horn_spread: float
     asymmetry: float
     sulci: float  # width before any disease
-    start: float  # lowest slice, if the stack does not span all levels
+    start: float  # how high a stack lies that does not span all levels, 0 to 1
     folds: _Waves
     own_folds: _Waves
     warp_x: _Waves
@@ -454,7 +454,7 @@ class _Brain:
         return _paint(image, FLUID, _inside(fluid - folds, softness) * (near > 0))
 
     def _nuclei(self, image: Array, right: Array, back: Array, level: float) -> Array:
-        """Thalamus, lentiform and caudate nucleus on both sides; they end a third of the way up."""
+        """Thalamus, lentiform and caudate nucleus on both sides; they end halfway up."""
         side = np.abs(right)
         presence = float(np.clip((0.55 - level) / 0.15, 0, 1))
         thalamus = _ellipse(side - 0.11, back - 0.10, 0.095, 0.13)
@@ -477,11 +477,8 @@ class _Brain:
         """Frontal horns, bodies and back horns of the lateral ventricles, and the slit of the third."""
         swell = self.ventricles * float(np.exp(0.75 * severity))
         along = back + 0.02
-        axis = (
-            0.045
-            + 0.020 * swell
-            + self.horn_spread * np.where(along < 0, np.float32(0.95), np.float32(0.75)) * along**2
-        )
+        spread = self.horn_spread * np.where(along < 0, np.float32(0.95), np.float32(0.75))
+        axis = 0.045 + 0.020 * swell + spread * along**2
         reach = 1 + 0.12 * (swell - 1)
         front = 0.046 * swell * _arch(level, 0.40, 0.62) * _dome(along, -0.22 * reach, 0.19 * reach)
         behind = 0.042 * swell * _arch(level, 0.25, 0.62) * _dome(along, 0.26 * reach, 0.17 * reach)

@@ -264,7 +264,7 @@ class _Lane:
         seconds = self._job.limits.max_seconds
         try:
             self._set_deadline(tasks[0][0], seconds)
-            _send(process.stdin, {"tasks": [(i, str(ref.path), ref.member, ref.row) for i, ref in tasks]})
+            _send(process.stdin, {"tasks": [_to_task(index, ref) for index, ref in tasks]})
             while tasks:
                 self._set_deadline(tasks[0][0], seconds)
                 decoded = _from_message(*_receive(process.stdout))
@@ -356,6 +356,11 @@ def _exactly(stream: IO[bytes], count: int) -> bytearray:
     if stream.readinto(data) != count:  # type: ignore[attr-defined]
         raise EOFError
     return data
+
+
+def _to_task(index: int, ref: ImageRef) -> tuple[int, str, str | None, int | None]:
+    # Absolute: this process may change its folder while a worker runs.
+    return index, str(ref.path.absolute()), ref.member, ref.row
 
 
 def _to_message(decoded: Decoded) -> dict[str, Any]:

@@ -6,8 +6,7 @@ count and the one before it does. Random draws need no state: every epoch is see
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from plainfilm.errors import BundleError
-from plainfilm.storage import make_folder, read_json, verify_manifest, write_bytes, write_json, write_manifest
+from plainfilm.storage import delete, make_folder, read_json, verify_manifest, write_bytes, write_json, write_manifest
 
 SCHEMA = 1
+FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ def checkpoint_folder(folder: Path, epoch: int) -> Path:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint under `folder`; it counts once its manifest is there."""
     place = checkpoint_folder(folder, checkpoint.epoch)
-    if place.exists():
-        shutil.rmtree(place)
+    delete(place)  # one that was damaged, or never finished
     make_folder(place)
     tensors, scalars = _split_state(checkpoint.optimizer["state"])
     write_bytes(place / "model.safetensors", save(dict(checkpoint.model)))
@@ -69,7 +68,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             "facts": checkpoint.facts,
         },
     )
-    write_manifest(place, ["model.safetensors", "optimizer.safetensors", "state.json"])
+    write_manifest(place, FILES)
     return place
 
 
@@ -79,7 +78,7 @@ def load_checkpoint(place: Path) -> Checkpoint:
     Raises:
         BundleError: If any file is missing, damaged or of another schema.
     """
-    verify_manifest(place)
+    verify_manifest(place, required=FILES)
     state = read_json(place / "state.json")
     if state.get("schema") != SCHEMA:
         raise BundleError(
@@ -97,14 +96,18 @@ def load_checkpoint(place: Path) -> Checkpoint:
     return Checkpoint(state["epoch"], model, optimizer, state["schedule"], state["history"], state["facts"])
 
 
-def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest sound checkpoint under `folder`; None if there is none."""
+def sound_checkpoints(folder: Path) -> Iterator[Checkpoint]:
+    """The checkpoints under `folder` that are whole, newest first."""
     for place in sorted(folder.glob("epoch-*"), reverse=True):
         try:
-            return load_checkpoint(place)
+            yield load_checkpoint(place)
         except BundleError:
             continue
-    return None
+
+
+def latest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest sound checkpoint under `folder`; None if there is none."""
+    return next(sound_checkpoints(folder), None)
 
 
 def drop_checkpoints(folder: Path, *, keep: Iterable[int]) -> None:
@@ -112,7 +115,7 @@ def drop_checkpoints(folder: Path, *, keep: Iterable[int]) -> None:
     kept = {checkpoint_folder(folder, epoch) for epoch in keep}
     for place in folder.glob("epoch-*"):
         if place not in kept:
-            shutil.rmtree(place, ignore_errors=True)
+            delete(place)
 
 
 def _split_state(
