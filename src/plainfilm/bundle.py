@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,8 +13,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from plainfilm import __version__
 from plainfilm.data.preprocessing import Preprocessing
-from plainfilm.errors import BundleError
-from plainfilm.storage import make_folder, read_json, sha256_of, write_bytes, write_json, write_text
+from plainfilm.errors import BundleError, UsageError
+from plainfilm.storage import (
+    MANIFEST,
+    check_hash,
+    delete,
+    make_folder,
+    read_json,
+    verify_manifest,
+    write_bytes,
+    write_json,
+    write_manifest,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +33,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
 MAX_CONFIG_BYTES = 16 << 20
+MAX_HEADER_BYTES = 16 << 20
 
 
 class Architecture(BaseModel):
@@ -71,66 +86,94 @@ class Bundle:
 
 
 def save_bundle(folder: Path, weights: Mapping[str, torch.Tensor], config: BundleConfig, *, card: str) -> None:
-    """Write `model.safetensors`, `config.json` and the model card `README.md`."""
+    """Write `model.safetensors`, `config.json`, the model card `README.md` and, last, a manifest of the first two.
+
+    The class names are in the weights' file too: scores in another order than their names are the worst of errors.
+    """
     from safetensors.torch import save
 
     make_folder(folder)
-    write_bytes(folder / WEIGHTS, save({name: value.contiguous() for name, value in weights.items()}))
-    digest = sha256_of(folder / WEIGHTS)
+    delete(folder / MANIFEST)
+    data = save(
+        {name: value.contiguous() for name, value in weights.items()},
+        metadata={"format": "pt", "classes": json.dumps(config.classes)},
+    )
+    digest = hashlib.sha256(data).hexdigest()
+    write_bytes(folder / WEIGHTS, data)
     write_text(folder / "README.md", card)
-    write_json(folder / "config.json", config.model_copy(update={"weights_sha256": digest}).model_dump(mode="json"))
+    write_json(folder / CONFIG, config.model_copy(update={"weights_sha256": digest}).model_dump(mode="json"))
+    write_manifest(folder, [WEIGHTS, CONFIG])
 
 
 def load_bundle(folder: Path) -> Bundle:
     """Read a bundle; every file is checked before a tensor is touched.
 
     Raises:
-        BundleError: `BUN_MISSING`, `BUN_DAMAGED`, `BUN_SCHEMA`, `BUN_CLASSES`, `BUN_SHAPE`, `BUN_NOT_FINITE`.
+        BundleError: `BUN_MISSING`, `BUN_OUTSIDE`, `BUN_DAMAGED`, `BUN_SCHEMA`, `BUN_FORMAT`, `BUN_CLASSES`, `BUN_SHAPE`
+            or `BUN_NOT_FINITE`.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from plainfilm.models import create_model
-
     config = read_config(folder)
     path = folder / WEIGHTS
-    if not path.is_file():
-        raise BundleError(f"'{WEIGHTS}' is missing.", code="BUN_MISSING")
-    if sha256_of(path) != config.weights_sha256:
-        raise BundleError(f"'{WEIGHTS}' is not the file that was written: its hash differs.", code="BUN_DAMAGED")
+    check_hash(path, config.weights_sha256, shown=WEIGHTS)
+    weights = _read_weights(path, config.classes)
+    model = _build(config.architecture)
     try:
-        weights = load_file(path)
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise BundleError(f"the weights do not fit '{config.architecture.name}': {first}", code="BUN_SHAPE") from None
+    return Bundle(model.eval(), config)
+
+
+def _build(architecture: Architecture) -> nn.Module:
+    from plainfilm.models import create_model
+
+    try:
+        return create_model(
+            architecture.name,
+            num_classes=architecture.num_classes,
+            adapter=architecture.adapter,
+            image_size=architecture.image_size,
+        )
+    except UsageError as error:  # what is a slip of the user's elsewhere is a bad file here
+        raise BundleError(f"'{CONFIG}': {error}", code="BUN_ARCHITECTURE") from None
+
+
+def _read_weights(path: Path, classes: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The tensors of a file whose hash is right, if they are sound and their scores have these names."""
+    from safetensors import SafetensorError, safe_open
+
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] != b"{":  # eight bytes of length, then JSON; a renamed pickle or archive begins otherwise
+        raise BundleError(f"'{WEIGHTS}' is not a safetensors file, whatever its name says.", code="BUN_FORMAT")
+    if int.from_bytes(start[:8], "little") > MAX_HEADER_BYTES:
+        raise BundleError(f"'{WEIGHTS}' has a header of more than {MAX_HEADER_BYTES} bytes.", code="BUN_DAMAGED")
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("classes") != json.dumps(list(classes)):
+                raise BundleError(f"'{CONFIG}' and '{WEIGHTS}' do not name the same classes.", code="BUN_CLASSES")
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError:
         raise BundleError(f"'{WEIGHTS}' is not sound safetensors.", code="BUN_DAMAGED") from None
     broken = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise BundleError(
-            f"the weights hold values that are not numbers, first in '{broken[0]}'.", code="BUN_NOT_FINITE"
+            f"the weights hold values that are no numbers, first in '{broken[0]}'.", code="BUN_NOT_FINITE"
         )
-    shape = config.architecture
-    model = create_model(
-        shape.name,
-        num_classes=shape.num_classes,
-        adapter=shape.adapter,
-        image_size=shape.image_size,
-    )
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise BundleError(f"the weights do not fit '{shape.name}': {first}", code="BUN_SHAPE") from None
-    return Bundle(model.eval(), config)
+    return weights
 
 
 def read_config(folder: Path) -> BundleConfig:
-    """Read and check `config.json` alone.
+    """Read `config.json` alone, once the manifest says that it is what was written.
 
     Raises:
         BundleError: As `load_bundle`.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
     if path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES:
-        raise BundleError("'config.json' is far too large.", code="BUN_DAMAGED")
+        raise BundleError(f"'{CONFIG}' is far too large.", code="BUN_DAMAGED")
+    verify_manifest(folder, required=[WEIGHTS, CONFIG], unchecked=[WEIGHTS])  # `load_bundle` hashes the weights
     raw = read_json(path)
     if not isinstance(raw, dict) or raw.get("schema_version") != SCHEMA:
         found = raw.get("schema_version") if isinstance(raw, dict) else None
@@ -139,7 +182,7 @@ def read_config(folder: Path) -> BundleConfig:
         config = BundleConfig.model_validate(raw)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise BundleError(f"'config.json' is damaged at '{where}'.", code="BUN_DAMAGED") from None
+        raise BundleError(f"'{CONFIG}' is damaged at '{where}'.", code="BUN_DAMAGED") from None
     if len(set(config.classes)) != len(config.classes) or len(config.classes) != config.architecture.num_classes:
         raise BundleError(
             f"{len(config.classes)} class names for {config.architecture.num_classes} scores.",
@@ -154,9 +197,9 @@ def find_bundles(run: Path) -> list[Path]:
     Raises:
         BundleError: `BUN_MISSING` if there is none.
     """
-    if (run / "config.json").is_file():
+    if (run / CONFIG).is_file():
         return [run]
-    if (run / "bundle" / "config.json").is_file():
+    if (run / "bundle" / CONFIG).is_file():
         return [run / "bundle"]
     folds = sorted(path.parent for path in run.glob("folds/*/bundle/config.json"))
     if folds:

@@ -5,6 +5,7 @@ Nothing heavy is imported here: `plainfilm --help` and `--version` load no deep-
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -12,7 +13,6 @@ from types import FrameType
 from typing import NoReturn
 
 import cyclopts
-from rich.console import Console
 
 from plainfilm import __version__
 from plainfilm.errors import Interrupted, PlainfilmError
@@ -43,43 +43,60 @@ for _name, _help in COMMANDS.items():
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 2 usage, 3 bad data, 5 resource, 70 internal, 130/143 stopped."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a class name must not end a training
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return for each exit status
-    """Run one command and give its exit status."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    """Run one command and give its exit status; whatever goes wrong is said in one line on standard error."""
     try:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
-        console.print(f"plainfilm: {error}", markup=False)
-        console.print("See: plainfilm --help", style="dim")
+        _complain(f"{_what_was_typed_wrong(error)} See: plainfilm --help", "USAGE")
         return 2
-    except Interrupted as stop:
-        console.print(f"plainfilm: {stop}", markup=False)
-        return _stopped_by
     except KeyboardInterrupt:
-        console.print("plainfilm: stopped.", markup=False)
+        _complain("stopped.", "INTERRUPTED")
+        return _stopped_by
+    except Interrupted as stop:
+        _complain(str(stop), stop.code)
         return _stopped_by
     except PlainfilmError as error:
-        console.print(f"plainfilm: {error} [{error.code}]", markup=False)
+        _complain(str(error), error.code)
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError:
-        console.print("plainfilm: out of memory. Try smaller images or batches. [RES_MEMORY]", markup=False)
+        _complain("out of memory. Try smaller images or batches.", "RES_MEMORY")
         return 5
     except Exception as error:  # the contract: never a traceback, and never the words of data in a message
         if os.environ.get("PLAINFILM_TRACEBACK"):
             raise
-        console.print(
-            f"plainfilm: an error of plainfilm's own ({type(error).__name__}). Set PLAINFILM_TRACEBACK=1 to see where, "
-            "and report it. [INTERNAL]",
-            markup=False,
+        _complain(
+            f"an error of plainfilm's own ({type(error).__name__}). "
+            "Set PLAINFILM_TRACEBACK=1 to see where, and report it.",
+            "INTERNAL",
         )
         return 70
     return result if isinstance(result, int) else 0
+
+
+def _complain(sentence: str, code: str) -> None:
+    """One line; a file name cannot break it, or talk to the terminal."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in sentence)
+    print(f"plainfilm: {shown} [{code}]", file=sys.stderr)  # noqa: T201
+
+
+def _what_was_typed_wrong(error: cyclopts.CycloptsError) -> str:
+    """The words of the parser, or of the option classes for a value that cannot be."""
+    from pydantic import ValidationError
+
+    from plainfilm.config import describe_faults
+
+    said = "; ".join(describe_faults(error.__cause__)) if isinstance(error.__cause__, ValidationError) else str(error)
+    return said if said.endswith(".") else f"{said}."
 
 
 _stopped_by = 130

@@ -110,7 +110,7 @@ def train(
 
     given = _given(flags)
     if resume is not None:
-        if options is not None or output is not None or given:
+        if options is not None or output is not None or overwrite or given:
             raise UsageError("--resume uses the options the run began with; give nothing else.", code="OPT_RESUME")
         options, output = resume / "options.toml", resume
     values = (read_options(options) if options is not None else {}) | given
@@ -283,6 +283,11 @@ def models(pattern: str | None = None, /, *, json_: Annotated[bool, Parameter("-
     from plainfilm.models import list_models
 
     found = list_models(pattern)
+    if not found:
+        raise UsageError(
+            f"No model matches '{pattern}'. See 'plainfilm models', or try a pattern such as 'timm:*{pattern}*'.",
+            code="UNKNOWN_MODEL",
+        )
     if json_:
         print(json.dumps([asdict(model) for model in found], indent=2))
         return

@@ -71,13 +71,18 @@ class RunOptions(BaseModel):
         faults = [
             f"no option named '{name}'.{nearest_name(name, SECTION_OF)}" for name in values if name not in SECTION_OF
         ]
+        faults += [
+            f"{name}: true or false says nothing here"
+            for name, value in values.items()
+            if isinstance(value, bool) and name in SECTION_OF and option_fields()[name].annotation is not bool
+        ]
         sections: dict[str, BaseModel] = {}
         for section, options in SECTIONS.items():
             own = {name: value for name, value in values.items() if SECTION_OF.get(name) == section}
             try:
                 sections[section] = options.model_validate(own)
             except ValidationError as error:
-                faults += [f"{fault['loc'][0]}: {_sentence(fault)}" for fault in error.errors()]
+                faults += describe_faults(error)
         if faults:
             raise UsageError("; ".join(faults), code="OPT_INVALID")
         return cls.model_validate(sections)
@@ -143,9 +148,14 @@ def options_schema() -> str:
     return json.dumps(schema | ({"$defs": definitions} if definitions else {}), indent=2)
 
 
+def describe_faults(error: ValidationError) -> list[str]:
+    """What pydantic found, one sentence for each fault, without its type names."""
+    return [_sentence(fault) for fault in error.errors()]
+
+
 def _sentence(fault: Mapping[str, Any]) -> str:
-    """What pydantic found, without its type names."""
-    message = str(fault["msg"])
+    message = str(fault["msg"]).removeprefix("Value error, ")
     given = fault.get("input")
     shown = f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
-    return f"{message[:1].lower()}{message[1:]}{shown}"
+    where = f"{fault['loc'][0]}: " if fault["loc"] else ""
+    return f"{where}{message[:1].lower()}{message[1:]}{shown}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,8 @@ class Predictions:
     @property
     def y_pred(self) -> npt.NDArray[np.intp]:
         """Index of the class with the highest score; the first of equals."""
-        return np.argmax(self.scores, axis=1)
+        highest: npt.NDArray[np.intp] = np.argmax(self.scores, axis=1)
+        return highest
 
     def labelled(self) -> Predictions:
         """The rows whose truth is known."""
@@ -93,13 +95,15 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote as CSV; ids stay text.
+        """Read what `save` wrote as CSV; ids stay text, refused images are left out.
 
         Raises:
             BundleError: `BUN_DAMAGED` if it is not such a file.
         """
         try:
             frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+            if "refused" in frame.columns:  # images that could not be scored stand last, with the reason alone
+                frame = frame[frame["refused"] == ""].reset_index(drop=True)
             names = [name for name in frame.columns if name.startswith(SCORE_PREFIX)]
             scores = frame[names].astype(np.float64).to_numpy()
             table = frame[["path", "label", "patient_id", "split"]].map(_unquote)
@@ -113,19 +117,34 @@ def safe_csv(frame: pd.DataFrame) -> str:
     quoted = frame.copy()
     for name in quoted.columns:
         if not pd.api.types.is_numeric_dtype(quoted[name]):
-            quoted[name] = [_quote(value) for value in quoted[name]]
+            quoted[name] = pd.Series([_quote(value) for value in quoted[name]], index=quoted.index, dtype=object)
     quoted.columns = [_quote(str(name)) for name in quoted.columns]
+    # Before Python 3.13 the csv module puts no quotes round a cell with a bare carriage return.
+    has_return = any("\r" in value for name in quoted.columns for value in quoted[name] if isinstance(value, str))
     buffer = io.StringIO()
-    quoted.to_csv(buffer, index=False, lineterminator="\n")
+    quoted.to_csv(
+        buffer,
+        index=False,
+        lineterminator="\n",
+        quoting=csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL,
+    )
     return buffer.getvalue()
 
 
 def _quote(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    return f"'{value}" if isinstance(value, str) and _starts_formula(value) else value
 
 
 def _unquote(value: str) -> str | None:
-    return (value[1:] if value[:1] == "'" and value[1:2] in FORMULA_STARTS else value) or None
+    return (value[1:] if value[:1] == "'" and _starts_formula(value) else value) or None
+
+
+def _starts_formula(text: str) -> bool:
+    """Whether a text, or what is left of it without its leading quotes, would run in a spreadsheet.
+
+    Quotes are looked through so that quoting can be undone whatever the text was.
+    """
+    return text.lstrip("'").startswith(FORMULA_STARTS)
 
 
 def predict_table(

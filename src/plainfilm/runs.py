@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from plainfilm.errors import BundleError, ResourceError, UsageError
+from plainfilm.errors import BundleError, UsageError
 from plainfilm.storage import (
+    LOCK,
     MANIFEST,
-    make_folder,
+    delete,
     read_json,
     verify_manifest,
     write_bytes,
@@ -68,18 +70,35 @@ class Run:
         return self.folder if n_folds == 1 else self.folder / "folds" / str(number)
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the images were settled; from then on they must stay what they are."""
+        return self.table.is_file() or any(self.folder.glob("**/checkpoints/*"))
+
+    @property
     def is_finished(self) -> bool:
         """Whether the manifest, written last, is there."""
         return (self.folder / MANIFEST).is_file()
 
     def finish(self) -> None:
-        """Commit: hash every file that stays, and write the manifest."""
-        names = [
-            path.relative_to(self.folder).as_posix()
-            for path in self.folder.rglob("*")
-            if path.is_file() and path.name not in (MANIFEST, ".lock") and "checkpoints" not in path.parts
-        ]
-        write_manifest(self.folder, names)
+        """Commit: hash every file that stays, and write the manifest.
+
+        Not hashed: checkpoints, which have manifests of their own, and the model card, which its authors fill in.
+        """
+        files = [path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file()]
+        write_manifest(self.folder, [file.as_posix() for file in files if _stays(file)])
+
+    def contents(self) -> list[Path]:
+        """What lies in the folder, but for the lock of whoever holds it."""
+        try:
+            return sorted(path for path in self.folder.iterdir() if path.name != LOCK)
+        except OSError:
+            return []
+
+    def clear(self) -> None:
+        """Delete everything in the folder; the manifest first, so that half a run never counts as finished."""
+        delete(self.folder / MANIFEST)
+        for path in self.contents():
+            delete(path)
 
     def write_table(self, rows: pd.DataFrame) -> None:
         """Save the table of images."""
@@ -102,39 +121,64 @@ class Run:
         return len(openings)
 
 
-def new_run(output: Path | None, *, name: str, overwrite: bool) -> Run:
-    """A folder for a new run; by default `runs/<date>-<name>`, numbered where that exists.
+def _stays(file: Path) -> bool:
+    return file.name not in (LOCK, "README.md") and "checkpoints" not in file.parts and file != Path(MANIFEST)
+
+
+def new_run(output: Path | None, *, name: str) -> Run:
+    """Where a new run goes; by default `runs/<date>-<name>`, numbered where that exists. Nothing is made yet.
 
     Raises:
-        UsageError: `RUN_EXISTS` if `output` already holds something and `overwrite` is False.
+        UsageError: `RUN_EXISTS` if `output` is a file.
     """
-    if output is None:
-        stem = f"{date.today().isoformat()}-{name}"
-        number = 1
-        while (output := Path("runs") / (stem if number == 1 else f"{stem}-{number}")).exists():
-            number += 1
-    elif output.exists() and not output.is_dir():
-        raise UsageError(f"'{output}' is a file; --output names a folder.", code="RUN_EXISTS")
-    elif output.is_dir() and any(path.name != ".lock" for path in output.iterdir()):
-        run = Run(output)
-        if not overwrite:
-            way = "--overwrite replaces it" if run.is_finished else "--resume goes on with it, --overwrite replaces it"
-            raise UsageError(f"'{output}' is not empty. Choose another --output; {way}.", code="RUN_EXISTS")
-        if not (run.is_finished or run.options.is_file()):
-            raise UsageError(
-                f"'{output}' holds something that is not a run; it is not overwritten. Choose another --output.",
-                code="RUN_NOT_A_RUN",
-            )
-        try:
-            shutil.rmtree(output)
-        except OSError as error:
-            raise ResourceError(f"'{output}' cannot be replaced: {error.strerror}.", code="RES_WRITE") from None
-    make_folder(output)
+    if output is not None:
+        if output.is_file():
+            raise UsageError(f"'{output}' is a file; --output names a folder.", code="RUN_EXISTS")
+        return Run(output)
+    stem = f"{date.today().isoformat()}-{name}"
+    numbers = itertools.count(2)
+    output = Path("runs") / stem
+    while output.exists():
+        output = Path("runs") / f"{stem}-{next(numbers)}"
     return Run(output)
 
 
-def open_run(folder: Path) -> Run:
+def check_free(run: Run, *, overwrite: bool) -> None:
+    """Refuse a folder that holds something, unless it is a run that may be overwritten.
+
+    Raises:
+        UsageError: `RUN_EXISTS`, or `RUN_NOT_A_RUN` for what is never overwritten.
+    """
+    if not run.contents():
+        return
+    if not overwrite:
+        way = "--overwrite replaces it" if run.is_finished else "--resume goes on with it, --overwrite replaces it"
+        raise UsageError(f"'{run.folder}' is not empty. Choose another --output; {way}.", code="RUN_EXISTS")
+    if not (run.is_finished or run.options.is_file()):
+        raise UsageError(
+            f"'{run.folder}' holds something that is not a run; it is not overwritten. Choose another --output.",
+            code="RUN_NOT_A_RUN",
+        )
+
+
+def check_resumable(run: Run) -> None:
+    """Refuse to go on with what is not a stopped run.
+
+    Raises:
+        BundleError: `RUN_FINISHED`, or `BUN_MISSING`.
+    """
+    if run.is_finished:
+        raise BundleError(f"'{run.folder}' is already finished; there is nothing to resume.", code="RUN_FINISHED")
+    if not run.options.is_file():
+        raise BundleError(f"'{run.folder}' is not a stopped run: it has no options.toml.", code="BUN_MISSING")
+
+
+def open_run(folder: Path, *, unchecked: Iterable[str] = ()) -> Run:
     """A finished run, every file of it checked against its hash.
+
+    Args:
+        folder: The run's.
+        unchecked: Files that are about to be written again.
 
     Raises:
         BundleError: `BUN_MISSING` or `BUN_DAMAGED`.
@@ -146,5 +190,5 @@ def open_run(folder: Path) -> Run:
         raise BundleError(
             f"'{folder}' is not a finished run. If it was stopped, go on with --resume.", code="BUN_MISSING"
         )
-    verify_manifest(folder)
+    verify_manifest(folder, unchecked=unchecked)
     return run

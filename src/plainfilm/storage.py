@@ -101,12 +101,13 @@ def write_manifest(folder: Path, names: Sequence[str]) -> None:
     write_json(folder / MANIFEST, {"sha256": {name: sha256_of(folder / name) for name in sorted(names)}})
 
 
-def verify_manifest(folder: Path, required: Iterable[str] = ()) -> dict[str, str]:
+def verify_manifest(folder: Path, *, required: Iterable[str] = (), unchecked: Iterable[str] = ()) -> dict[str, str]:
     """Check every file that the manifest of `folder` names.
 
     Args:
         folder: What `write_manifest` was given.
         required: Files that must be among them: one the manifest does not name is not checked.
+        unchecked: Files whose hash may differ, because they are about to be written again.
 
     Returns:
         The hashes by name.
@@ -124,7 +125,8 @@ def verify_manifest(folder: Path, required: Iterable[str] = ()) -> dict[str, str
     for name, expected in hashes.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleError(f"'{MANIFEST}' names a file outside its folder.", code="BUN_OUTSIDE")
-        check_hash(folder / name, expected, shown=name)
+        if name not in unchecked:
+            check_hash(folder / name, expected, shown=name)
     return hashes
 
 

@@ -32,7 +32,6 @@ class Terminal:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._quiet = quiet
         self._bars = (self.console.is_terminal if bars is None else bars) and not quiet
-        self._bar: Progress | None = None
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:
@@ -49,17 +48,13 @@ class Terminal:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.console, transient=True) as bar:
-            self._bar = bar
             number = bar.add_task(title, total=total, facts="")
 
             def advance(steps: int = 1, **facts: Any) -> None:
                 shown = "  ".join(f"{name} {value:.3f}" for name, value in facts.items())
                 bar.update(number, advance=steps, facts=shown)
 
-            try:
-                yield advance
-            finally:
-                self._bar = None
+            yield advance
 
     def _plain_task(self, title: str, total: int) -> Iterator[Advance]:
         """A line when a long task ends; nothing in between, so that logs stay short."""

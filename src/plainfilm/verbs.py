@@ -8,26 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from plainfilm.bundle import Architecture, BundleConfig, find_bundles, load_bundle, read_config, save_bundle
-from plainfilm.config import RunOptions
+from plainfilm.config import RunOptions, read_options
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.data.scanning import scan_listing
 from plainfilm.data.sources import SourceOptions, list_images
 from plainfilm.data.splits import Fold, SplitPlan, split_table
 from plainfilm.data.table import Table
-from plainfilm.errors import BundleError, DataError, TableError
+from plainfilm.errors import DataError, TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
 from plainfilm.measures import Evaluation, EvaluationOptions
 from plainfilm.prediction import Predictions, predict_table, safe_csv
 from plainfilm.progress import Progress, Silent
 from plainfilm.reporting import card
 from plainfilm.reporting.assembly import assemble_report, describe_run, save_examples
-from plainfilm.reporting.history import write_history
+from plainfilm.reporting.history import LiveHistory, write_history
 from plainfilm.reporting.html import write_report
-from plainfilm.runs import Run, new_run, open_run
-from plainfilm.storage import locked, read_json, write_json, write_text
+from plainfilm.runs import Run, check_free, check_resumable, new_run, open_run
+from plainfilm.storage import MANIFEST, locked, read_json, sweep, write_json, write_text
 
 
 def scan(
@@ -81,21 +82,38 @@ def train(
     progress = progress or Silent()
     if not isinstance(options, RunOptions):
         options = RunOptions.from_flat(options or {})
-    if resume and output is not None:
-        run = Run(output)
-        if run.is_finished:
-            raise BundleError(f"'{output}' is already finished; there is nothing to resume.", code="RUN_FINISHED")
+    if resume and output is None:
+        raise UsageError("name the folder of the stopped run to resume.", code="OPT_RESUME")
+    if resume:
+        run = Run(Path(str(output)))
+        check_resumable(run)
+        _check_same_options(run, options)
     else:
-        run = new_run(output, name=options.model.model.replace(":", "-"), overwrite=overwrite)
+        run = new_run(output, name=options.model.model.replace(":", "-"))
+        check_free(run, overwrite=overwrite)
     with locked(run.folder):
+        if not resume:
+            check_free(run, overwrite=overwrite)  # again: now nobody else can put anything there
+        table, pixels, plan = _prepare(Path(data), options, progress)
+        assigned = table.rows.assign(**_assignment(plan, len(table)))
+        if resume and run.has_begun:
+            _check_same_images(run, assigned)
+        elif not resume:
+            run.clear()
+        sweep(run.folder)
         write_text(run.options, options.to_toml(data=str(data)))
-        table, pixels, plan = _prepare(Path(data), options, run, resume=resume, progress=progress)
-        outcomes = [
+        run.write_table(assigned)
+        trained = [
             _train_fold(number, fold, plan, table, pixels, options, run, resume=resume, progress=progress)
             for number, fold in enumerate(plan.folds, start=1)
         ]
         openings = run.open_test("train")
-        predictions = Predictions.join([outcome.pop("predictions") for outcome in outcomes])
+        predictions = Predictions.join(
+            [
+                _score(run.fold(number, len(plan.folds)), fold, plan, table, pixels, options, progress=progress)
+                for number, fold in enumerate(plan.folds, start=1)
+            ]
+        )
         predictions.save(run.predictions)
         evaluation = evaluate_predictions(
             Predictions.load(run.predictions).tested(plan.tested_on),
@@ -105,7 +123,7 @@ def train(
         )
         write_json(run.evaluation, evaluation.to_json())
         save_examples(run, predictions.tested(plan.tested_on), table, pixels)
-        facts = describe_run(data=Path(data), table=table, plan=plan, options=options, folds=outcomes)
+        facts = describe_run(data=Path(data), table=table, plan=plan, options=options, folds=trained)
         write_json(
             run.facts,
             facts | {"finished": datetime.now().isoformat(timespec="seconds"), "openings": openings},
@@ -134,13 +152,11 @@ def plan(data: str | Path, options: RunOptions | None = None, *, progress: Progr
     }
 
 
-def _prepare(
-    data: Path, options: RunOptions, run: Run, *, resume: bool, progress: Progress
-) -> tuple[Table, PixelStore, SplitPlan]:
-    """Read the images and divide them; on resume, only if they are what they were."""
+def _prepare(data: Path, options: RunOptions, progress: Progress) -> tuple[Table, PixelStore, SplitPlan]:
+    """Read the images and divide them; nothing is written."""
     from plainfilm.models import describe_model
 
-    side = options.model.image_size or describe_model(options.model.model).input_size
+    side = options.model.image_size or describe_model(options.model.model, measure=False).input_size
     listing = list_images(data, options.source)
     table, pixels = scan_listing(
         listing, size=(side, side), fit=options.fitting.fit, workers=options.reading.workers, progress=progress
@@ -150,15 +166,41 @@ def _prepare(
     plan = split_table(table.rows, options.split)
     for note in plan.notes:
         progress.warn(note)
-    if resume and run.table.is_file():
-        before = run.read_table()
-        if list(before["pixel_sha256"]) != list(table.rows["pixel_sha256"]):
+    return table, pixels, plan
+
+
+def _check_same_options(run: Run, options: RunOptions) -> None:
+    """Refuse to go on with other options than the run began with."""
+    before = read_options(run.options)
+    before.pop("data", None)
+    then, now = RunOptions.from_flat(before).flat(), options.flat()
+    changed = [name for name in now if now[name] != then[name]]
+    if changed:
+        raise UsageError(
+            f"The run began with {changed[0]} = {then[changed[0]]}, not {now[changed[0]]}; a run is resumed with the "
+            "options it began with.",
+            code="OPT_RESUME",
+        )
+
+
+def _check_same_images(run: Run, rows: pd.DataFrame) -> None:
+    """Refuse to go on with other images, labels, patients or splits than the run began with."""
+    before = run.read_table()
+    for name, what in (
+        ("pixel_sha256", "images"),
+        ("label", "labels"),
+        ("patient_id", "patients"),
+        ("split", "splits"),
+        ("fold", "folds"),
+    ):
+        if name not in rows.columns:
+            continue
+        now = rows[name].astype(object).where(rows[name].notna(), None)
+        if list(before[name]) != list(now):
             raise DataError(
-                "The images are not those this run began with, so it cannot be resumed. Start a new run.",
+                f"The {what} are not those this run began with, so it cannot be resumed. Start a new run.",
                 code="RUN_DATA_CHANGED",
             )
-    run.write_table(table.rows.assign(**_assignment(plan, len(table))))
-    return table, pixels, plan
 
 
 def _check_bad(table: Table, max_bad: int) -> None:
@@ -202,7 +244,7 @@ def _train_fold(
     resume: bool,
     progress: Progress,
 ) -> dict[str, Any]:
-    """One training; the test images are scored by the finished bundle, after it is on disk."""
+    """One training, from the images to the bundle; gives the facts of it. The test images are not touched."""
     import torch
 
     from plainfilm.models import create_model, describe_model
@@ -244,7 +286,7 @@ def _train_fold(
         options=options.training,
         folder=place / "checkpoints",
         resume=resume,
-        on_epoch=lambda history: write_history(place, history),
+        on_epoch=LiveHistory(place),
         progress=progress,
     )
     write_history(place, result.history, chosen_epoch=result.chosen_epoch)
@@ -262,9 +304,7 @@ def _train_fold(
         split_unit=plan.unit,
     )
     save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, described))
-    scored = _score(place, fold, plan, table, pixels, options, progress=progress)
     return {
-        "predictions": scored,
         "chosen_epoch": result.chosen_epoch,
         "epochs": len(result.history),
         "seconds": result.history[-1]["seconds"],
@@ -283,7 +323,7 @@ def _score(
     *,
     progress: Progress,
 ) -> Predictions:
-    """Score the test rows, and for a single training also validation rows and those without a label."""
+    """Score the test rows with the bundle on disk; for a single training also validation and unlabelled rows."""
     parts = {"test": fold.test} if plan.tested_on == "test" else {}
     if len(plan.folds) == 1:
         parts["validation"] = fold.validation
@@ -330,7 +370,10 @@ def predict(
 
     Raises:
         DataError: `PRD_NONE` if not one image can be read; `BundleError` for a damaged bundle.
+        UsageError: `RUN_EXISTS` if `output` would replace a file of a finished run.
     """
+    if output is not None and (output.parent / MANIFEST).is_file():
+        raise UsageError(f"'{output}' is inside a finished run. Choose another --output.", code="RUN_EXISTS")
     folders = find_bundles(Path(run))
     preprocessing = read_config(folders[0]).preprocessing
     listing = list_images(Path(images), source)
@@ -394,7 +437,7 @@ def evaluate(
 
 def report(run: str | Path) -> Path:
     """Write `report.html` of a finished run again, from its files alone."""
-    opened = open_run(Path(run))
+    opened = open_run(Path(run), unchecked=[Run(Path(run)).report.name])
     with locked(opened.folder):
         _write_report(opened)
         opened.finish()

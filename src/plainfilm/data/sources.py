@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+import zipfile
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from plainfilm.data.folders import FoundFile, walk_files
+from plainfilm.data.folders import OTHER_SUFFIXES, FoundFile, list_class_folders, listed, walk_files
 from plainfilm.data.images import ImageRef
 from plainfilm.data.manifests import (
     LABEL_NAMES,
+    MAX_ROWS,
     PATH_NAMES,
     PATIENT_NAMES,
     SPLIT_NAMES,
     find_column,
+    holds_images,
     read_parquet_table,
     read_text_table,
 )
-from plainfilm.data.table import COLUMNS, LeftOut, Listing, check_labels, clean_text
-from plainfilm.errors import DataError, PlainfilmError, TableError
+from plainfilm.data.table import (
+    RESERVED,
+    LeftOut,
+    Listing,
+    check_labels,
+    clean_text,
+    free_name,
+    make_rows,
+    printable,
+    split_of,
+)
+from plainfilm.errors import DataError, TableError
 
-SPLIT_OF_NAME = {
-    **dict.fromkeys(("train", "training", "trn", "tr", "train_set", "training_set"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "val_set", "validation_set"), "validation"),
-    **dict.fromkeys(("test", "testing", "tst", "ts", "test_set", "testing_set", "holdout"), "test"),
-    **dict.fromkeys(("external", "external_test"), "external"),
-}
+METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.parquet")
+MAX_LABEL_BYTES = 1024  # of one label in a .npz
+YES_OR_NO = {"0", "1", "true", "false"}
 
 
 class SourceOptions(BaseModel):
@@ -41,7 +51,7 @@ class SourceOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: Path | None = Field(None, description="Folder that the paths of a manifest are relative to.")
-    path_column: str | None = Field(None, description="Manifest column with the path of the image.")
+    path_column: str | None = Field(None, description="Manifest column with the path, or the bytes, of the image.")
     label_column: str | None = Field(None, description="Manifest column with the class.")
     patient_column: str | None = Field(None, description="Manifest column with the patient id.")
     split_column: str | None = Field(None, description="Manifest column with the split.")
@@ -56,23 +66,41 @@ def list_images(data: Path, options: SourceOptions | None = None) -> Listing:
         options: Names of columns, where they are not the usual ones.
 
     Raises:
-        TableError: If nothing can be made of it; see the code.
+        DataError: `TAB_MISSING`, `TAB_URL`, `TAB_NOT_A_FILE`, `TAB_UNREADABLE` or `TAB_FORMAT`: DATA itself.
+        TableError: If nothing can be made of what it holds; see the code.
     """
-    options = options or SourceOptions()
-    if re.match(r"^[a-z][a-z0-9+.-]*://", str(data)):
-        raise DataError(f"'{data}' is an address; give a folder or file on this machine.", code="TAB_URL")
-    if not data.exists():
-        raise DataError(f"'{data}' does not exist.", code="TAB_MISSING")
+    _check_place(data)
     try:
-        listing = _reader(data)(data, options)
-    except PermissionError:
-        raise DataError(f"'{data}' cannot be opened: permission denied.", code="TAB_UNREADABLE") from None
+        listing = _reader(data)(data, options or SourceOptions())
+        _check_not_empty(listing)
+        check_labels(listing.rows["label"])
+    except OSError as error:
+        raise DataError(f"'{data}' cannot be read: {error.strerror}.", code="TAB_UNREADABLE") from None
     except TableError as error:
-        raise error.located(data.name) from None
-    if listing.rows.empty and not listing.left_out:
-        raise TableError(f"'{data}' holds no images.", code="TAB_NO_IMAGES")
-    check_labels(listing.rows["label"])
+        raise error.located(data.name or str(data)) from None
     return listing
+
+
+def _check_place(data: Path) -> None:
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(data), re.IGNORECASE):  # `Path` makes one `/` of two
+        raise DataError(f"'{data}' is an address; give a folder or file on this machine.", code="TAB_URL")
+    try:
+        exists = data.exists()
+    except OSError as error:  # a name too long, or a folder that may not be entered
+        raise DataError(f"'{data}' cannot be read: {error.strerror}.", code="TAB_UNREADABLE") from None
+    if not exists:
+        raise DataError(f"'{data}' does not exist.", code="TAB_MISSING")
+    if not data.is_dir() and not data.is_file():
+        raise DataError(f"'{data}' is a pipe, socket or device; give a folder or file.", code="TAB_NOT_A_FILE")
+
+
+def _check_not_empty(listing: Listing) -> None:
+    """Refuse what holds no image at all; images that are all refused are left to the account."""
+    if not listing.rows.empty or any(item.status == "refused" for item in listing.left_out):
+        return
+    counts = Counter(item.code for item in listing.left_out).most_common()
+    skipped = "".join(f"; {count:,} files were skipped as {code}" for code, count in counts)
+    raise TableError(f"no images in it{skipped}.", code="TAB_NO_IMAGES")
 
 
 def _reader(data: Path) -> Callable[[Path, SourceOptions], Listing]:
@@ -85,127 +113,81 @@ def _reader(data: Path) -> Callable[[Path, SourceOptions], Listing]:
         ".parquet": _list_parquet,
         ".npz": _list_npz,
     }
-    return readers.get(data.suffix.lower(), _list_single)
+    suffix = data.suffix.lower()
+    if suffix in OTHER_SUFFIXES - readers.keys():
+        raise DataError(
+            f"'{data.name}' is neither an image nor a table read here. Give a folder (archives unpacked), or a CSV, "
+            "TSV, parquet or .npz file.",
+            code="TAB_FORMAT",
+        )
+    return readers.get(suffix, _list_single)
 
 
-def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a frame that always has `COLUMNS`, with None for what is missing."""
-    frame = pd.DataFrame(list(rows), dtype=object)
-    for name in COLUMNS:
-        if name not in frame.columns:
-            frame[name] = None
-    frame = frame[[*COLUMNS, *(name for name in frame.columns if name not in COLUMNS)]]
-    return frame.astype(object).where(frame.notna(), None)
-
-
-# --- folders ----------------------------------------------------------------------------------------------
+# --- folders ------------------------------------------------------------------------------------------------
 
 
 def _list_folder(root: Path, options: SourceOptions) -> Listing:
-    shards = sorted(path for path in _shallow(root) if path.suffix.lower() == ".parquet")
-    if shards:
-        return _list_shards(root, shards, options)
-    for name in ("metadata.csv", "metadata.tsv"):
-        if (root / name).is_file():
-            return _list_manifest(root / name, options)
+    """A table in a folder comes before the folder's names; whatever it does not name is accounted for all the same."""
     found, left_out = walk_files(root)
-    return _class_folders(root, found, left_out)
+    metadata = next((root / name for name in METADATA_NAMES if (root / name).is_file()), None)
+    if metadata is not None:
+        listing = _reader(metadata)(metadata, options)
+        return _with_the_rest(listing, root, found, left_out, named_under=options.images or root)
+    shards = [item.path for item in left_out if item.code == "SKIP_NOT_AN_IMAGE" and item.path.endswith(".parquet")]
+    if found:  # parquet beside images is the data only if it holds images itself
+        shards = [name for name in shards if holds_images(root / name)]
+    if shards:
+        listing = _list_shards(root, shards, options)
+        left_out = [item for item in left_out if item.path not in shards]
+        return _with_the_rest(listing, root, found, left_out, named_under=options.images or root)
+    return list_class_folders(found, left_out)
 
 
-def _shallow(root: Path) -> Iterator[Path]:
-    """Files at most one folder down: where parquet shards are."""
-    for path in sorted(root.iterdir()):
-        if path.is_file():
-            yield path
-        elif path.is_dir() and path.name == "data" and not path.is_symlink():
-            yield from sorted(p for p in path.iterdir() if p.is_file())
+def _with_the_rest(
+    listing: Listing, root: Path, found: Sequence[FoundFile], left_out: Sequence[LeftOut], *, named_under: Path
+) -> Listing:
+    """The listing of a table in `root`, and every file there that it does not name.
 
-
-@dataclass(frozen=True)
-class _Layout:
-    """How the folders of a tree are read.
-
-    Attributes:
-        depth: Folders to step over before the class folder (a single wrapping folder, as archives make).
-        split_depth: Index of the folder that names the split, or None.
+    Args:
+        listing: What the table names; its paths are relative to `named_under`.
+        root: The folder that was walked.
+        found: What `walk_files` found there.
+        left_out: What it left out.
+        named_under: See `listing`.
     """
-
-    depth: int
-    split_depth: int | None
-
-
-def _class_folders(root: Path, found: Sequence[FoundFile], left_out: Sequence[LeftOut]) -> Listing:
-    layout = _layout([file.parts for file in found])
-    rows, refs, out = [], [], list(left_out)
-    for file in found:
-        split, label = _split_and_label(file.parts, layout)
-        if label is None and split is None and layout != _Layout(0, None):
-            detail = "the image lies outside the split and class folders."
-            out.append(LeftOut(file.name, "skipped", "SKIP_OUTSIDE_CLASSES", detail))
-            continue
-        rows.append({"path": file.name, "label": label, "patient_id": None, "split": split})
-        refs.append(ImageRef(file.path))
-    frame = _frame(rows)
-    if frame["label"].notna().any() and layout.split_depth is None:
-        frame, refs, out = _drop_loose_images(frame, refs, out)
-    return Listing(frame, tuple(refs), tuple(out), _understood_folders(frame, layout))
+    named = {*listing.rows["path"], *(item.path for item in listing.left_out)}
+    known = {named_under.resolve() / name for name in named}
+    unnamed = [file.name for file in found] + [item.path for item in left_out if item.status == "refused"]
+    rest = [
+        *(item for item in left_out if item.status == "skipped"),
+        *(LeftOut(name, "skipped", "SKIP_NOT_LISTED", "the table does not name it.") for name in unnamed),
+    ]
+    others = (item for item in rest if root.resolve() / item.path not in known)
+    return replace(listing, left_out=(*listing.left_out, *others))
 
 
-def _layout(paths: Sequence[tuple[str, ...]]) -> _Layout:
-    """Read the layout off the folder names alone; `paths` hold each file's folders under the root."""
-    depth = 0
-    folders = {parts for parts in paths if parts}
-    while folders and len({parts[depth] for parts in folders if len(parts) > depth}) == 1:
-        only = next(parts[depth] for parts in folders if len(parts) > depth)
-        deeper = all(len(parts) > depth + 1 for parts in folders) and all(paths)
-        if only.casefold() in SPLIT_OF_NAME or not deeper:
-            break
-        depth += 1
-    first = {parts[depth].casefold() for parts in folders if len(parts) > depth}
-    named_splits = {name for name in first if name in SPLIT_OF_NAME}
-    is_split = named_splits == first and "train" in {SPLIT_OF_NAME[name] for name in named_splits}
-    mostly_split = "train" in {SPLIT_OF_NAME[name] for name in named_splits} and len(named_splits) >= 2
-    return _Layout(depth, depth if is_split or mostly_split else None)
+def _list_shards(root: Path, shards: Sequence[str], options: SourceOptions) -> Listing:
+    """A folder of parquet files, as Hugging Face lays data sets out; their names or folders give the split."""
+    listings, out = [], []
+    for name in shards:
+        try:
+            listings.append(_list_parquet(root / name, options, name=name))
+        except TableError as error:
+            if error.code != "TAB_PARQUET":
+                raise error.located(name) from None
+            out.append(LeftOut(name, "refused", error.code, str(error), labelled=True))
+    if not listings:
+        raise TableError(f"none of {len(shards)} parquet files can be read.", code="TAB_PARQUET")
+    rows = pd.concat([listing.rows for listing in listings], ignore_index=True)
+    return Listing(
+        rows.astype(object).where(rows.notna(), None),
+        tuple(ref for listing in listings for ref in listing.refs),
+        (*(item for listing in listings for item in listing.left_out), *out),
+        tuple(said for listing in listings for said in listing.understood),
+    )
 
 
-def _split_and_label(parts: tuple[str, ...], layout: _Layout) -> tuple[str | None, str | None]:
-    rest = parts[layout.depth :]
-    if layout.split_depth is None:
-        return None, clean_text(rest[0]) if rest else None
-    split = SPLIT_OF_NAME.get(rest[0].casefold()) if rest else None
-    if split is None:
-        return None, None
-    return split, clean_text(rest[1]) if len(rest) > 1 else None
-
-
-def _drop_loose_images(
-    frame: pd.DataFrame, refs: list[ImageRef], out: list[LeftOut]
-) -> tuple[pd.DataFrame, list[ImageRef], list[LeftOut]]:
-    """Images beside class folders have no class: skipped, not guessed."""
-    loose = frame["label"].isna().to_numpy()
-    detail = "the image lies beside the class folders, not in one."
-    out += [LeftOut(path, "skipped", "SKIP_OUTSIDE_CLASSES", detail) for path in frame.loc[loose, "path"]]
-    kept = [ref for ref, is_loose in zip(refs, loose, strict=True) if not is_loose]
-    return frame[~loose].reset_index(drop=True), kept, out
-
-
-def _understood_folders(frame: pd.DataFrame, layout: _Layout) -> tuple[str, ...]:
-    classes = frame["label"].dropna().unique()
-    if len(classes) == 0:
-        return ("A folder of images without classes.",)
-    said = f"{len(classes)} class folders: {_listed(sorted(classes))}."
-    if layout.split_depth is None:
-        return (said,)
-    splits = [name for name in ("train", "validation", "test", "external") if (frame["split"] == name).any()]
-    return (f"Split folders: {_listed(splits)}.", said)
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-# --- manifests and parquet ----------------------------------------------------------------------------------
+# --- tables that name files ---------------------------------------------------------------------------------
 
 
 def _list_manifest(path: Path, options: SourceOptions) -> Listing:
@@ -214,58 +196,96 @@ def _list_manifest(path: Path, options: SourceOptions) -> Listing:
 
 def _list_paths(table: Path, frame: pd.DataFrame, options: SourceOptions) -> Listing:
     """A manifest whose rows name image files."""
-    root = (options.images or table.parent).resolve()
     path_column = find_column(frame, options.path_column, PATH_NAMES, kind="path")
     if path_column is None:
         raise TableError(
             f"no column names the images (looked for {', '.join(PATH_NAMES[:4])}). Name it with --path-column.",
             code="TAB_NO_COLUMN",
         )
-    rows, understood = _standard_rows(frame, options, drop=path_column)
-    kept, refs, out, seen = [], [], [], {}
-    for line, (row, raw) in enumerate(zip(rows, frame[path_column], strict=True), start=2):
-        name = str(raw).strip().replace("\\", "/")
-        problem = _path_problem(name, root)
-        facts = (row["label"], row["patient_id"], row["split"])
-        if problem is None and name in seen:
-            same = seen[name] == facts
-            problem = (
-                "TAB_LISTED_TWICE" if same else "TAB_CONFLICT",
-                f"line {line} lists the file again" + ("." if same else " with another label, patient or split."),
-            )
-        if problem is not None:
+    root = (options.images or table.parent).resolve()
+    columns = _standard_columns(frame, options)
+    rows = [
+        _Row(name, row, place=f"{frame.index.name} {number}")
+        for name, row, number in zip(
+            map(_plain_path, frame[path_column]),
+            _standard_rows(frame, columns, drop=path_column),
+            frame.index,
+            strict=True,
+        )
+    ]
+    facts = defaultdict(set)
+    for row in rows:
+        facts[row.name].add(row.facts)
+    kept: dict[str, _Row] = {}
+    out = []
+    for row in rows:
+        problem = _path_problem(row.name, root) or _listing_problem(row, kept.get(row.name), len(facts[row.name]))
+        if problem is None:
+            kept[row.name] = row
+        else:
             code, detail = problem
             status = "skipped" if code == "TAB_LISTED_TWICE" else "refused"
-            out.append(LeftOut(name, status, code, detail, labelled=row["label"] is not None))  # type: ignore[arg-type]
-            continue
-        seen[name] = facts
-        kept.append({**row, "path": name})
-        refs.append(ImageRef(root / name))
-    return Listing(_frame(kept), tuple(refs), tuple(out), tuple(understood))
+            labelled = row.cells["label"] is not None
+            out.append(LeftOut(printable(row.name), status, code, detail, labelled))  # type: ignore[arg-type]
+    listing = make_rows([{**row.cells, "path": printable(row.name)} for row in kept.values()])
+    refs = tuple(ImageRef(root / name) for name in kept)
+    return Listing(listing, refs, tuple(out), (_columns_in_words(frame, columns),))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of a manifest: the file it names, its other cells, and where it stands."""
+
+    name: str
+    cells: dict[str, Any]
+    place: str
+
+    @property
+    def facts(self) -> tuple[str | None, ...]:
+        """What two rows on one file must agree on."""
+        return self.cells["label"], self.cells["patient_id"], self.cells["split"]
+
+
+def _plain_path(cell: object) -> str:
+    """A path as the table means it: `/` between folders, no `./` before it."""
+    name = str(cell).strip().replace("\\", "/")
+    is_address = name.startswith("//") or "://" in name
+    return name if not name or is_address else PurePosixPath(name).as_posix()
 
 
 def _path_problem(name: str, root: Path) -> tuple[str, str] | None:
     """Why a path of a manifest is not followed; None if it is safe and inside the root."""
     if not name:
         return "TAB_NO_PATH", "the path is empty."
-    if re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]+:", name) or name.startswith("//"):
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", name) or name.startswith("//"):
         return "TAB_PATH_URL", "addresses are not followed; name a file under the table's folder."
     if len(name) > 4096 or "\0" in name:
         return "TAB_PATH_INVALID", "not a usable file name."
     pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts or re.match(r"^[a-zA-Z]:", name):
+    if pure.is_absolute() or ".." in pure.parts or re.match(r"[a-zA-Z]:", name):
         return "TAB_PATH_OUTSIDE", "the path leaves the table's folder; make it relative, or set --images."
     try:
         inside = (root / name).resolve().is_relative_to(root)
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return "TAB_PATH_INVALID", "not a usable file name."
     return None if inside else ("TAB_PATH_OUTSIDE", "the file is a link that leaves the table's folder.")
 
 
-def _standard_rows(
-    frame: pd.DataFrame, options: SourceOptions, *, drop: str | None
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The table's own columns under the standard names; further columns are kept as text."""
+def _listing_problem(row: _Row, earlier: _Row | None, n_versions: int) -> tuple[str, str] | None:
+    """Why a row on a file that other rows name too is not used."""
+    if n_versions > 1:  # none of them is believed
+        detail = f"{row.place}: other rows list the file with another label, patient or split."
+        return "TAB_CONFLICT", detail
+    if earlier is not None:
+        return "TAB_LISTED_TWICE", f"{row.place} says again what {earlier.place} says."
+    return None
+
+
+# --- columns ------------------------------------------------------------------------------------------------
+
+
+def _standard_columns(frame: pd.DataFrame, options: SourceOptions) -> dict[str, str | None]:
+    """Which column of the table is the label, the patient and the split."""
     columns = {
         "label": find_column(frame, options.label_column, LABEL_NAMES, kind="label"),
         "patient_id": find_column(frame, options.patient_column, PATIENT_NAMES, kind="patient id"),
@@ -273,117 +293,162 @@ def _standard_rows(
     }
     if columns["label"] is None:
         _refuse_one_hot(frame)
-    taken = {name for name in columns.values() if name is not None} | ({drop} if drop else set())
-    # The decoder and the table own their names: a column of the same name is kept under another.
-    extra = {name: f"{name}_" if name in COLUMNS else name for name in frame.columns if name not in taken}
-    rows = []
-    for record in frame.to_dict("records"):
-        row = {to: clean_text(record[column]) if column else None for to, column in columns.items()}
-        row["split"] = _split_name(row["split"])
-        row.update({to: clean_text(record[name]) for name, to in extra.items()})
-        rows.append(row)
-    understood = [
-        f"{len(rows)} rows; "
-        + ", ".join(f"{to} from column '{column}'" for to, column in columns.items() if column)
-        + "."
-    ]
-    return rows, understood
+    return columns
 
 
 def _refuse_one_hot(frame: pd.DataFrame) -> None:
-    flags = [name for name in frame.columns if len(frame) and set(frame[name]) <= {"0", "1", "0.0", "1.0"}]
+    flags = [name for name in frame.columns if _is_flag(frame[name])]
     if len(flags) >= 2:
         raise TableError(
-            f"no label column, but {len(flags)} columns of 0 and 1 ({_listed(flags, 4)}): this is a multi-label "
+            f"no label column, but {len(flags)} columns of 0 and 1 ({listed(flags, 4)}): this is a multi-label "
             "table, which is not supported. Make one column 'label' with one class per image.",
             code="TAB_MULTI_LABEL",
         )
 
 
-def _split_name(split: str | None) -> str | None:
-    if split is None:
+def _is_flag(column: pd.Series) -> bool:
+    """Whether a column says yes, no, or (-1 or nothing) not known."""
+    found = {str(cell).strip().removesuffix(".0").casefold() for cell in column}
+    return bool(found & YES_OR_NO) and found <= YES_OR_NO | {"-1", ""}
+
+
+def _standard_rows(
+    frame: pd.DataFrame, columns: dict[str, str | None], *, drop: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Each row's cells under the standard names; further columns keep theirs, as text."""
+    taken = {drop, *columns.values()}
+    further: dict[str, str] = {}
+    for name in frame.columns:
+        if name not in taken:
+            further[name] = free_name(name, {*RESERVED, *further.values()})
+    for record in frame.to_dict("records"):
+        cells = {to: clean_text(record[column]) if column else None for to, column in columns.items()}
+        yield {
+            **cells,
+            "split": _split_cell(cells["split"], columns["split"]),
+            **{to: clean_text(record[name]) for name, to in further.items()},
+        }
+
+
+def _split_cell(cell: str | None, column: str | None) -> str | None:
+    if cell is None:
         return None
-    name = SPLIT_OF_NAME.get(split.casefold())
-    if name is None:
-        raise TableError(f"'{split}' is not a split. Use train, validation, test or external.", code="TAB_SPLIT_NAME")
-    return name
+    split = split_of(cell)
+    if split is None:
+        raise TableError(
+            f"'{cell}' in column '{column}' is not a split. Use train, validation, test or external; or give the "
+            "column another name.",
+            code="TAB_SPLIT_NAME",
+        )
+    return split
 
 
-def _list_parquet(path: Path, options: SourceOptions) -> Listing:
-    frame, image_column = read_parquet_table(path)
+def _columns_in_words(frame: pd.DataFrame, columns: dict[str, str | None]) -> str:
+    known = [f"{to} from column '{column}'" for to, column in columns.items() if column]
+    return f"{len(frame):,} rows; {', '.join(known) or 'no column of labels, patients or splits'}."
+
+
+# --- tables that hold images --------------------------------------------------------------------------------
+
+
+def _list_parquet(path: Path, options: SourceOptions, *, name: str | None = None) -> Listing:
+    """One parquet file, of paths or of image bytes; `name` is what its rows are called after."""
+    frame, image_column = read_parquet_table(path, image_column=options.path_column)
     if image_column is None:
         return _list_paths(path, frame, options)
-    split = SPLIT_OF_NAME.get(re.split(r"[-_.]", path.stem)[0].casefold())
-    rows, understood = _standard_rows(frame, options, drop=None)
-    listed = [{**row, "path": f"{path.name}#{index}", "split": row["split"] or split} for index, row in enumerate(rows)]
-    refs = tuple(ImageRef(path, image_column, index) for index in range(len(listed)))
-    return Listing(
-        _frame(listed),
-        refs,
-        understood=(f"Image bytes in column '{image_column}' of {path.name}.", *understood),
-    )
-
-
-def _list_shards(root: Path, shards: Sequence[Path], options: SourceOptions) -> Listing:
-    """A folder of parquet files, as Hugging Face lays data sets out; the file name gives the split."""
-    listings, out = [], []
-    for shard in shards:
-        try:
-            listings.append(_list_parquet(shard, options))
-        except PlainfilmError as error:
-            if error.code == "TAB_PARQUET":
-                out.append(LeftOut(shard.name, "refused", error.code, str(error), labelled=True))
-                continue
-            raise error.located(shard.name) from None
-    if not listings:
-        raise TableError(f"none of {len(shards)} parquet files can be read.", code="TAB_PARQUET")
-    out += [
-        LeftOut(path.relative_to(root).as_posix(), "skipped", "SKIP_NOT_AN_IMAGE", "not one of the parquet files.")
-        for path in _shallow(root)
-        if path not in shards
+    name = name or path.name
+    columns = _standard_columns(frame, options)
+    split = _split_of_file(name)
+    rows = [
+        {**row, "path": f"{name}#{index}", "split": row["split"] or split}
+        for index, row in enumerate(_standard_rows(frame, columns))
     ]
-    return Listing(
-        pd.concat([listing.rows for listing in listings], ignore_index=True),
-        tuple(ref for listing in listings for ref in listing.refs),
-        tuple(out),
-        tuple(said for listing in listings for said in listing.understood),
-    )
+    refs = tuple(ImageRef(path, image_column, index) for index in range(len(rows)))
+    understood = f"{name}: images in column '{image_column}'; {_columns_in_words(frame, columns)}"
+    return Listing(make_rows(rows), refs, understood=(understood,))
 
 
-# --- MedMNIST and single files ------------------------------------------------------------------------------
+def _split_of_file(name: str) -> str | None:
+    """The split in `data/train-00000-of-00001.parquet`, or in `test/0000.parquet`."""
+    *folders, file = name.split("/")
+    words = [re.split(r"[-_.\s]", file)[0], *reversed(folders)]
+    return next((split for split in map(split_of, words) if split is not None), None)
 
 
 def _list_npz(path: Path, options: SourceOptions) -> Listing:
     """A MedMNIST file: arrays `{train,val,test}_images` and `{train,val,test}_labels`."""
     del options  # the layout is fixed
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = set(arrays.files)
-            found = [name for name in ("train", "val", "test") if f"{name}_images" in names]
-            labels = {name: arrays[f"{name}_labels"] for name in found if f"{name}_labels" in names}
-    except (OSError, ValueError, EOFError, KeyError, MemoryError) as error:
+        arrays = _npz_headers(path)
+        rows, refs = [], []
+        for name in ("train", "val", "test"):
+            if f"{name}_images" not in arrays:
+                continue
+            for index, label in enumerate(_npz_labels(path, name, arrays)):
+                rows.append({"path": f"{name}_images#{index}", "label": label, "split": split_of(name)})
+                refs.append(ImageRef(path, f"{name}_images", index))
+    except TableError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise many kinds; none of them may reach the user
         raise TableError(f"not a sound .npz file ({type(error).__name__}).", code="TAB_NPZ") from None
-    except Exception as error:  # zipfile raises its own kinds; none of them may reach the user
-        raise TableError(f"not a sound .npz file ({type(error).__name__}).", code="TAB_NPZ") from None
-    if not found:
-        raise TableError("no array named train_images, val_images or test_images.", code="TAB_NPZ")
-    rows, refs = [], []
-    for name, values in labels.items():
-        if values.ndim == 2 and values.shape[1] > 1:
-            raise TableError(
-                f"{name}_labels has {values.shape[1]} columns: a multi-label table, which is not supported.",
-                code="TAB_MULTI_LABEL",
-            )
-        for index, value in enumerate(values.reshape(-1).tolist()):
-            rows.append({"path": f"{name}_images#{index}", "label": clean_text(value), "split": SPLIT_OF_NAME[name]})
-            refs.append(ImageRef(path, f"{name}_images", index))
+    if not rows:
+        raise TableError("no images in arrays named train_images, val_images or test_images.", code="TAB_NPZ")
     counts = Counter(row["split"] for row in rows)
-    understood = ", ".join(f"{split} {count}" for split, count in counts.items())
-    return Listing(_frame(rows), tuple(refs), understood=(f"MedMNIST arrays: {understood}.",))
+    understood = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+    return Listing(make_rows(rows), tuple(refs), understood=(f"MedMNIST arrays: {understood}.",))
+
+
+class _Header(NamedTuple):
+    """What the header of an array says, before anything is unpacked."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def _npz_headers(path: Path) -> dict[str, _Header]:
+    headers = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                with archive.open(name) as member:
+                    first = np.lib.format.read_magic(member) == (1, 0)
+                    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+                    shape, _, dtype = read(member)
+                    headers[name.removesuffix(".npy")] = _Header(shape, dtype)
+    return headers
+
+
+def _npz_labels(path: Path, name: str, arrays: dict[str, _Header]) -> list[str | None]:
+    """One label per image of a split; None for each where the file has no labels for it."""
+    images, labels = f"{name}_images", f"{name}_labels"
+    n_images = arrays[images].shape[0] if arrays[images].shape else 0
+    if n_images > MAX_ROWS:
+        raise TableError(f"{images} has {n_images:,} rows; at most {MAX_ROWS:,} are read.", code="TAB_TOO_LARGE")
+    for array in {images, labels} & arrays.keys():
+        if arrays[array].dtype.hasobject:
+            raise TableError(f"{array} holds pickled objects, which are never loaded; save numbers.", code="TAB_PICKLE")
+    if labels not in arrays:
+        return [None] * n_images
+    shape, dtype = arrays[labels]
+    if len(shape) == 2 and shape[1] > 1:
+        raise TableError(
+            f"{labels} has {shape[1]} columns: a multi-label table, which is not supported. "
+            "Choose one class per image, or one table per finding.",
+            code="TAB_MULTI_LABEL",
+        )
+    n_labels = int(np.prod(shape, dtype=object))
+    if n_labels != n_images:
+        raise TableError(f"{images} has {n_images:,} rows, {labels} {n_labels:,}.", code="TAB_NPZ")
+    if dtype.itemsize > MAX_LABEL_BYTES:
+        raise TableError(f"{labels} has cells of {dtype.itemsize:,} bytes: these are not labels.", code="TAB_TOO_LARGE")
+    with np.load(path, allow_pickle=False) as opened:
+        return [clean_text(value) for value in opened[labels].reshape(-1).tolist()]
+
+
+# --- single images ------------------------------------------------------------------------------------------
 
 
 def _list_single(path: Path, options: SourceOptions) -> Listing:
     """One image file, as `predict` may be given."""
     del options
-    rows = [{"path": path.name, "label": None, "patient_id": None, "split": None}]
-    return Listing(_frame(rows), (ImageRef(path),), understood=("One image.",))
+    return Listing(make_rows([{"path": printable(path.name)}]), (ImageRef(path),), understood=("One image.",))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,17 @@ from plainfilm.errors import TableError
 
 COLUMNS = ("path", "label", "patient_id", "split")
 SPLITS = ("train", "validation", "test", "external")
+# Columns the account and the run's table add: a source's column of the same name is kept under another.
+RESERVED = (*COLUMNS, "status", "code", "detail", "fold")
+
+# Words a folder, file or cell may use for a split; see `split_of`.
+SPLIT_OF_NAME = {
+    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "ts", "holdout"), "test"),
+    "external": "external",
+}
+_FILLERS = {"set", "data", "dataset", "images", "image", "imgs", "img", "split", "folder"}
 
 Status = Literal["used", "skipped", "refused"]
 
@@ -112,26 +124,62 @@ class Table:
         return ordered if out.empty else pd.concat([ordered, out], ignore_index=True)
 
 
+def make_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a frame that begins with `COLUMNS`, all cells objects, None for what is missing."""
+    frame = pd.DataFrame(list(rows), dtype=object)
+    for name in COLUMNS:
+        if name not in frame.columns:
+            frame[name] = None
+    frame = frame[[*COLUMNS, *(name for name in frame.columns if name not in COLUMNS)]]
+    return frame.astype(object).where(frame.notna(), None)
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """`name`, with as many `_` after it as it takes to differ from all names in `taken`."""
+    while name in taken:
+        name += "_"
+    return name
+
+
 def clean_text(value: object) -> str | None:
-    """Text as a table means it: NFC, without surrounding white space; None for an empty cell."""
+    """Text as a table means it: NFC, without surrounding white space; None for an empty cell.
+
+    A whole float is written as the integer it is: columns of integers become floats where a cell is empty.
+    """
     if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
     text = unicodedata.normalize("NFC", str(value)).strip()
     return text or None
+
+
+def printable(name: str) -> str:
+    r"""A file name that can be written anywhere: bytes that are not UTF-8, and control characters, as `\xNN`."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder, file or cell names ("Training", "test_images", "valset"); None if it names none."""
+    words = [word for word in re.split(r"[\W_]+", name.casefold()) if word and word not in _FILLERS]
+    if words[:1] == ["external"]:
+        return "external"
+    return SPLIT_OF_NAME.get(words[0].removesuffix("set")) if len(words) == 1 else None
 
 
 def check_labels(labels: Iterable[str | None]) -> None:
     """Refuse labels that say several things at once, or one thing in several ways.
 
     Raises:
-        TableError: `TAB_MULTI_LABEL` for `A|B` or `[A, B]`; `TAB_LABEL_VARIANTS` where two labels differ only
+        TableError: `TAB_MULTI_LABEL` for `A|B` or a list `[...]`; `TAB_LABEL_VARIANTS` where two labels differ only
             in case, inner white space, or as `1` and `1.0` do.
     """
     spellings: dict[str, str] = {}
     for label in sorted({label for label in labels if label is not None}):
-        if "|" in label or (label.startswith("[") and "," in label):
+        if "|" in label or (label.startswith("[") and label.endswith("]")):
             raise TableError(
                 f"The label '{label}' names several classes, but each image must have one: multi-label tables "
                 "are not supported. Choose one class per image, or one table per finding.",

@@ -31,6 +31,7 @@ class Checkpoint:
         model: Weights by name.
         optimizer: State as `Optimizer.state_dict` gives it.
         schedule: State as `LRScheduler.state_dict` gives it.
+        precision: State of the loss scaling; empty unless floats have 16 bits.
         history: One row per finished epoch.
         facts: What was decided at the start and must not be decided again: device, precision, threads, versions.
     """
@@ -39,6 +40,7 @@ class Checkpoint:
     model: Mapping[str, torch.Tensor]
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
+    precision: dict[str, Any]
     history: list[dict[str, Any]]
     facts: dict[str, Any]
 
@@ -64,6 +66,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             "optimizer_state": scalars,
             "optimizer_groups": checkpoint.optimizer["param_groups"],
             "schedule": checkpoint.schedule,
+            "precision": checkpoint.precision,
             "history": checkpoint.history,
             "facts": checkpoint.facts,
         },
@@ -93,7 +96,9 @@ def load_checkpoint(place: Path) -> Checkpoint:
         "state": _join_state(tensors, state["optimizer_state"]),
         "param_groups": state["optimizer_groups"],
     }
-    return Checkpoint(state["epoch"], model, optimizer, state["schedule"], state["history"], state["facts"])
+    return Checkpoint(
+        state["epoch"], model, optimizer, state["schedule"], state["precision"], state["history"], state["facts"]
+    )
 
 
 def sound_checkpoints(folder: Path) -> Iterator[Checkpoint]:
@@ -105,9 +110,13 @@ def sound_checkpoints(folder: Path) -> Iterator[Checkpoint]:
             continue
 
 
-def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest sound checkpoint under `folder`; None if there is none."""
-    return next(sound_checkpoints(folder), None)
+def is_sound(place: Path) -> bool:
+    """Whether a checkpoint is whole."""
+    try:
+        verify_manifest(place, required=FILES)
+    except BundleError:
+        return False
+    return True
 
 
 def drop_checkpoints(folder: Path, *, keep: Iterable[int]) -> None:

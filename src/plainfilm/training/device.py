@@ -26,7 +26,15 @@ def choose_device(wanted: str) -> str:
 
 
 def choose_precision(wanted: str, device: str) -> Precision:
-    """Auto: bfloat16 where it is computed in hardware, else 32 bits."""
+    """Auto: bfloat16 where it is computed in hardware, else 32 bits.
+
+    Raises:
+        UsageError: `DEV_PRECISION` for 16-bit floats on a CPU, which no library computes in.
+    """
+    if wanted == "16-mixed" and device == "cpu":
+        raise UsageError(
+            "A CPU cannot train in '16-mixed'. Use --precision bf16-mixed or 32-true.", code="DEV_PRECISION"
+        )
     if wanted != "auto":
         return wanted  # type: ignore[return-value]
     if device == "cuda":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -19,16 +20,17 @@ from torch.optim.lr_scheduler import LRScheduler
 from plainfilm import metrics
 from plainfilm.data.augment import AugmentOptions, make_augmentation
 from plainfilm.data.preprocessing import Preprocessing
-from plainfilm.errors import Interrupted, ResourceError, TrainingError
+from plainfilm.errors import BundleError, Interrupted, ResourceError, TrainingError
 from plainfilm.progress import Progress, Silent
 from plainfilm.training.batches import LabelledImages, epoch_seed, load_batch, steps_per_epoch, training_order
 from plainfilm.training.checkpoint import (
     Checkpoint,
     checkpoint_folder,
     drop_checkpoints,
-    latest_checkpoint,
+    is_sound,
     load_checkpoint,
     save_checkpoint,
+    sound_checkpoints,
 )
 from plainfilm.training.device import choose_device, choose_precision
 from plainfilm.training.options import TrainingOptions
@@ -85,75 +87,118 @@ def fit(
 
     Raises:
         TrainingError: `TRN_NOT_FINITE` if the loss is no longer a number.
-        ResourceError: `RES_MEMORY` if a batch does not fit.
+        ResourceError: `RES_MEMORY` if a batch does not fit; `RES_DISK_FULL` and its like if a checkpoint does not.
+        UsageError: `DEV_ABSENT` or `DEV_PRECISION` if this machine lacks what was asked for.
+        BundleError: `BUN_SHAPE` if the checkpoints are of another model.
         Interrupted: On Ctrl-C; finished epochs are on disk.
     """
     progress = progress or Silent()
-    before = latest_checkpoint(folder) if resume else None
-    facts = before.facts if before is not None else _facts(options)
-    torch.set_num_threads(facts["threads"])
-    fabric = Fabric(accelerator=facts["device"], devices=1, precision=facts["precision"])
-    model = model.to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, options)
-    n_steps = steps_per_epoch(len(train), options.batch_size)
-    schedule = make_schedule(optimizer, options, n_steps)
-    run_model, run_optimizer = fabric.setup(model, optimizer)
-    history: list[Row] = []
-    if before is not None:
-        _restore(before, model, optimizer, schedule)
-        history = list(before.history)
-        progress.say(f"going on after epoch {before.epoch}")
-    criterion = nn.CrossEntropyLoss(
-        weight=_class_weights(train, num_classes, options, fabric.device),
-        label_smoothing=options.label_smoothing,
-    )
-    augmentation = make_augmentation(augment)
+    before = _where_it_stopped(folder, options) if resume else None
+    facts = _facts(options) if before is None else _same_facts(before, progress)
+    history: list[Row] = [] if before is None else list(before.history)
     spent = history[-1]["seconds"] if history else 0.0
     started = time.monotonic()
-
-    def load(images: LabelledImages, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        batch = load_batch(images.pixels, indices, fabric.device)
-        return batch, torch.from_numpy(images.labels[indices]).to(fabric.device)
-
-    def train_one_epoch(epoch: int) -> Row:
-        run_model.train()
-        seed = epoch_seed(options.seed, epoch)
-        torch.manual_seed(seed)
-        total, right = 0.0, 0
-        order = training_order(
-            train.labels, batch_size=options.batch_size, balanced=options.imbalance == "sampler", seed=seed
+    with _in_our_words(options, preprocessing, history):
+        training = _Training(
+            model,
+            train,
+            num_classes=num_classes,
+            preprocessing=preprocessing,
+            augment=augment,
+            options=options,
+            facts=facts,
         )
-        with progress.task(f"epoch {epoch}/{options.epochs}", n_steps) as advance:
+        if before is not None:
+            training.restore(before)
+            progress.say(f"going on after epoch {before.epoch}")
+        while len(history) < options.epochs and not _should_stop(history, options):
+            epoch = len(history) + 1
+            row = training.train_one_epoch(epoch, progress) | training.score(validation, epoch)
+            row["seconds"] = round(spent + time.monotonic() - started, 3)
+            history.append(row)
+            save_checkpoint(folder, training.checkpoint(history))
+            if options.keep_checkpoints == "needed":
+                drop_checkpoints(folder, keep=_needed_epochs(history, options))
+            on_epoch(history)
+            progress.epoch(row)
+    chosen = best_epoch(history, options)
+    weights = load_checkpoint(checkpoint_folder(folder, chosen)).model
+    return FitResult(weights, chosen, history, facts)
+
+
+class _Training:
+    """A model with its optimizer and schedule, on their device: what an epoch changes and a checkpoint keeps."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: LabelledImages,
+        *,
+        num_classes: int,
+        preprocessing: Preprocessing,
+        augment: AugmentOptions,
+        options: TrainingOptions,
+        facts: dict[str, Any],
+    ) -> None:
+        torch.set_num_threads(facts["threads"])
+        self._fabric = Fabric(accelerator=facts["device"], devices=1, precision=facts["precision"])
+        self._train = train
+        self._num_classes = num_classes
+        self._preprocessing = preprocessing
+        self._augmentation = make_augmentation(augment)
+        self._options = options
+        self._facts = facts
+        self._n_steps = steps_per_epoch(len(train), options.batch_size)
+        self._model = model.to(memory_format=torch.channels_last)
+        self._optimizer = make_optimizer(model, options)
+        self._schedule = make_schedule(self._optimizer, options, self._n_steps)
+        self._run_model, self._run_optimizer = self._fabric.setup(model, self._optimizer)
+        self._criterion = nn.CrossEntropyLoss(
+            weight=_class_weights(train, num_classes, options, self._fabric.device),
+            label_smoothing=options.label_smoothing,
+        )
+
+    def train_one_epoch(self, epoch: int, progress: Progress) -> Row:
+        """Go once over the training images; every draw follows from the seed and the number of the epoch."""
+        options, seed = self._options, epoch_seed(self._options.seed, epoch)
+        torch.manual_seed(seed)
+        self._run_model.train()
+        rate = self._schedule.get_last_lr()[0]
+        total, right, seen = 0.0, 0, 0
+        order = training_order(
+            self._train.labels, batch_size=options.batch_size, balanced=options.imbalance == "sampler", seed=seed
+        )
+        with progress.task(f"epoch {epoch}/{options.epochs}", self._n_steps) as advance:
             for indices in order:
-                batch, target = load(train, indices)
-                if augmentation is not None:
-                    batch = augmentation(batch)
-                batch = preprocessing.apply(batch).contiguous(memory_format=torch.channels_last)
-                logits = run_model(batch)
-                loss = criterion(logits, target)
+                batch, target = self._load(self._train, indices, augmentation=self._augmentation)
+                logits = self._run_model(batch)
+                loss = self._criterion(logits, target)
                 value = float(loss.detach())
                 if not np.isfinite(value):
-                    raise _not_finite(epoch, schedule)
-                run_optimizer.zero_grad()
-                fabric.backward(loss)
-                run_optimizer.step()
-                schedule.step()
+                    raise _not_finite(epoch, self._schedule)
+                self._run_optimizer.zero_grad()
+                self._fabric.backward(loss)
+                self._run_optimizer.step()
+                self._schedule.step()
                 total += value * len(indices)
                 right += int((logits.argmax(1) == target).sum())
+                seen += len(indices)
                 advance(1, loss=value)
-        seen = n_steps * min(options.batch_size, len(train))
-        return {"train_loss": total / seen, "train_accuracy": right / seen}
+        return {"epoch": epoch, "train_loss": total / seen, "train_accuracy": right / seen, "learning_rate": rate}
 
     @torch.inference_mode()
-    def score_validation() -> Row:
-        run_model.eval()
+    def score(self, validation: LabelledImages, epoch: int) -> Row:
+        """Loss and accuracies on the validation images."""
+        self._run_model.eval()
         total, predicted = 0.0, []
         for start in range(0, len(validation), 256):
-            batch, target = load(validation, np.arange(start, min(start + 256, len(validation))))
-            logits = run_model(preprocessing.apply(batch).contiguous(memory_format=torch.channels_last)).float()
+            batch, target = self._load(validation, np.arange(start, min(start + 256, len(validation))))
+            logits = self._run_model(batch).float()
             total += float(nn.functional.cross_entropy(logits, target, reduction="sum"))
             predicted.append(logits.argmax(1).cpu().numpy())
-        matrix = metrics.confusion_matrix(validation.labels, np.concatenate(predicted), num_classes)
+        if not np.isfinite(total):
+            raise _not_finite(epoch, self._schedule)
+        matrix = metrics.confusion_matrix(validation.labels, np.concatenate(predicted), self._num_classes)
         present = matrix.sum(axis=1) > 0
         return {
             "validation_loss": total / len(validation),
@@ -161,28 +206,52 @@ def fit(
             "validation_balanced_accuracy": float(metrics.recall(matrix)[present].mean()),
         }
 
-    first = len(history) + 1
-    with _in_our_words(options, preprocessing, history):
-        for epoch in range(first, options.epochs + 1):
-            if _should_stop(history, options):
-                break
-            rate = schedule.get_last_lr()[0]
-            row = {"epoch": epoch, **train_one_epoch(epoch), **score_validation(), "learning_rate": rate}
-            row["seconds"] = round(spent + time.monotonic() - started, 3)
-            if not np.isfinite(row["validation_loss"]):
-                raise _not_finite(epoch, schedule)
-            history.append(row)
-            save_checkpoint(
-                folder,
-                Checkpoint(epoch, _state(model), optimizer.state_dict(), schedule.state_dict(), history, facts),
-            )
-            if options.keep_checkpoints == "needed":
-                drop_checkpoints(folder, keep={epoch, best_epoch(history, options)})
-            on_epoch(history)
-            progress.epoch(row)
-    chosen = best_epoch(history, options)
-    weights = load_checkpoint(checkpoint_folder(folder, chosen)).model
-    return FitResult(weights, chosen, history, facts)
+    def _load(
+        self,
+        images: LabelledImages,
+        indices: npt.NDArray[np.intp],
+        *,
+        augmentation: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model sees of some images, and their labels, on the device."""
+        batch = load_batch(images.pixels, indices, self._fabric.device)
+        if augmentation is not None:
+            batch = augmentation(batch)
+        batch = self._preprocessing.apply(batch).contiguous(memory_format=torch.channels_last)
+        return batch, torch.from_numpy(images.labels[indices]).to(self._fabric.device)
+
+    def checkpoint(self, history: list[Row]) -> Checkpoint:
+        """Everything needed to go on from here."""
+        return Checkpoint(
+            epoch=len(history),
+            model={name: value.detach().cpu().contiguous() for name, value in self._model.state_dict().items()},
+            optimizer=self._optimizer.state_dict(),
+            schedule=self._schedule.state_dict(),
+            precision=self._fabric.strategy.precision.state_dict(),
+            history=history,
+            facts=self._facts,
+        )
+
+    def restore(self, before: Checkpoint) -> None:
+        """Go back to where it was, memory layout included: sums in another order would round otherwise.
+
+        Raises:
+            BundleError: `BUN_SHAPE` if the checkpoint is of another model or optimizer.
+        """
+        try:
+            self._model.load_state_dict(before.model)
+            self._optimizer.load_state_dict(before.optimizer)
+        except (RuntimeError, ValueError):
+            raise BundleError(
+                f"The checkpoint of epoch {before.epoch} is of another model or optimizer. Start a new run.",
+                code="BUN_SHAPE",
+            ) from None
+        self._schedule.load_state_dict(before.schedule)
+        self._fabric.strategy.precision.load_state_dict(before.precision)
+        for entries in self._optimizer.state.values():
+            for name, value in entries.items():
+                if torch.is_tensor(value) and value.ndim == 4:
+                    entries[name] = value.contiguous(memory_format=torch.channels_last)
 
 
 def make_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
@@ -224,6 +293,20 @@ def best_epoch(history: list[Row], options: TrainingOptions) -> int:
     return int(max(history, key=lambda row: row["validation_balanced_accuracy"])["epoch"])
 
 
+def _needed_epochs(history: list[Row], options: TrainingOptions) -> set[int]:
+    """The last epoch and the best; and what these were an epoch ago, in case the newest checkpoint is damaged."""
+    last_two = [rows for rows in (history, history[:-1]) if rows]
+    return {epoch for rows in last_two for epoch in (len(rows), best_epoch(rows, options))}
+
+
+def _where_it_stopped(folder: Path, options: TrainingOptions) -> Checkpoint | None:
+    """The newest sound checkpoint whose best epoch so far is sound too; without that it could not be chosen."""
+    for checkpoint in sound_checkpoints(folder):
+        if is_sound(checkpoint_folder(folder, best_epoch(checkpoint.history, options))):
+            return checkpoint
+    return None
+
+
 def _should_stop(history: list[Row], options: TrainingOptions) -> bool:
     if options.patience is None or not history:
         return False
@@ -236,25 +319,21 @@ def _facts(options: TrainingOptions) -> dict[str, Any]:
         "device": device,
         "precision": choose_precision(options.precision, device),
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
+        **_versions(),
     }
 
 
-def _state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights on the CPU in plain layout, as safetensors wants them."""
-    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+def _versions() -> dict[str, str]:
+    return {"torch": torch.__version__, "numpy": np.__version__}
 
 
-def _restore(before: Checkpoint, model: nn.Module, optimizer: Optimizer, schedule: LRScheduler) -> None:
-    """Put a training back where it was, memory layout included: sums in another order would round otherwise."""
-    model.load_state_dict(before.model)
-    optimizer.load_state_dict(before.optimizer)
-    schedule.load_state_dict(before.schedule)
-    for entries in optimizer.state.values():
-        for name, value in entries.items():
-            if torch.is_tensor(value) and value.ndim == 4:
-                entries[name] = value.contiguous(memory_format=torch.channels_last)
+def _same_facts(before: Checkpoint, progress: Progress) -> dict[str, Any]:
+    """What was decided when the training began, if this machine still has it."""
+    choose_device(before.facts["device"])
+    changed = [name for name, version in _versions().items() if before.facts[name] != version]
+    if changed:
+        progress.warn(f"The run began with another version of {' and '.join(changed)}: the last digits may differ.")
+    return before.facts
 
 
 def _class_weights(
