@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from plainfilm.data.fitting import FitOptions, fit_image
+from plainfilm.data.fitting import check_fit, fit_image
 from plainfilm.errors import UsageError
 
 sides = st.integers(1, 40)
@@ -108,7 +108,7 @@ def test_values_are_rounded_and_not_cut():
 
 def test_unknown_fits_and_empty_sizes_are_refused():
     with pytest.raises(UsageError, match="Did you mean 'pad'"):
-        FitOptions(fit="padd")
+        check_fit("padd")
     with pytest.raises(UsageError, match="No fit named 'crop'"):
         fit_image(np.zeros((2, 2), np.uint8), height=1, width=1, fit="crop")
     with pytest.raises(UsageError, match="at least 1 x 1"):

@@ -27,13 +27,19 @@ SMALL = PhantomOptions(patients=10, images_per_patient=4, size=48)
 Write = Callable[..., Phantoms]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def write(tmp_path_factory: pytest.TempPathFactory) -> Write:
     def write_somewhere(options: PhantomOptions = SMALL, **faults: object) -> Phantoms:
         folder = tmp_path_factory.mktemp("phantoms") / "set"
         return write_phantoms(folder, options, Faults(**faults))
 
     return write_somewhere
+
+
+@pytest.fixture(scope="module")
+def clean(write: Write) -> Phantoms:
+    """The small set without a fault."""
+    return write()
 
 
 def read(phantoms: Phantoms, path: str) -> npt.NDArray[np.generic]:
@@ -109,20 +115,18 @@ def test_files_hold_the_pixels_of_phantom_image_at_the_depth_asked_for(write, ki
     assert np.array_equal(read(phantoms, path), drawn)
 
 
-def test_the_manifest_on_disk_is_the_manifest_returned(write):
-    phantoms = write()
-    saved = pd.read_csv(phantoms.folder / "manifest.csv", dtype={"patient_id": str})
+def test_the_manifest_on_disk_is_the_manifest_returned(clean):
+    saved = pd.read_csv(clean.folder / "manifest.csv", dtype={"patient_id": str})
 
     assert list(saved.columns) == ["path", "label", "patient_id", "split", "site", "sex", "age"]
-    pd.testing.assert_frame_equal(saved, phantoms.manifest, check_dtype=False)
+    pd.testing.assert_frame_equal(saved, clean.manifest, check_dtype=False)
 
 
-def test_every_image_is_in_the_folder_of_its_class_and_nothing_else_is(write):
-    phantoms = write()
-    on_disk = {path.relative_to(phantoms.folder).as_posix() for path in phantoms.folder.rglob("*.png")}
+def test_every_image_is_in_the_folder_of_its_class_and_nothing_else_is(clean):
+    on_disk = {path.relative_to(clean.folder).as_posix() for path in clean.folder.rglob("*.png")}
 
-    assert on_disk == set(phantoms.manifest["path"])
-    assert (phantoms.manifest["path"].str.split("/").str[0] == phantoms.manifest["label"]).all()
+    assert on_disk == set(clean.manifest["path"])
+    assert (clean.manifest["path"].str.split("/").str[0] == clean.manifest["label"]).all()
 
 
 def test_a_clean_set_splits_by_patient_with_equal_classes_and_nothing_planted(write):
@@ -291,8 +295,8 @@ def test_a_class_augmented_on_disk_has_twice_the_images_and_stays_with_its_patie
     assert (phantoms.manifest.groupby("patient_id")["split"].nunique() == 1).all()
 
 
-def test_markers_are_burnt_into_an_upper_corner_of_the_positive_classes_only(write):
-    clean, marked = write(), write(markers=0.6)
+def test_markers_are_burnt_into_an_upper_corner_of_the_positive_classes_only(write, clean):
+    marked = write(markers=0.6)
     rows = marked.manifest.set_index("path")
     found = marked.paths("marker")
 
@@ -304,8 +308,8 @@ def test_markers_are_burnt_into_an_upper_corner_of_the_positive_classes_only(wri
         assert not changed[12:].any()
 
 
-def test_label_noise_moves_whole_patients_and_keeps_their_true_label_on_file(write):
-    clean, noisy = write(), write(label_noise=0.2)
+def test_label_noise_moves_whole_patients_and_keeps_their_true_label_on_file(write, clean):
+    noisy = write(label_noise=0.2)
     truth = clean.manifest.groupby("patient_id")["label"].first()
     seen = noisy.manifest.groupby("patient_id")["label"].first()
     wrong = set(truth.index[truth != seen])
@@ -337,8 +341,8 @@ def test_a_quality_fault_saves_a_share_of_one_class_as_jpeg(write):
     assert read(phantoms, jpegs["path"].iloc[0]).shape == (48, 48)
 
 
-def test_turned_images_are_the_clean_ones_turned(write):
-    clean, turned = write(), write(turned=0.5)
+def test_turned_images_are_the_clean_ones_turned(write, clean):
+    turned = write(turned=0.5)
 
     assert len(turned.paths("turned")) == 20
     for path in clean.manifest["path"]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plainfilm import __version__
 from plainfilm.data.preprocessing import Preprocessing
@@ -45,9 +45,9 @@ class Architecture(BaseModel):
 
     name: str
     adapter: Literal["conv1x1", "sum", "replicate"]
-    num_classes: int
+    num_classes: int = Field(ge=1, le=100_000)
     in_channels: int = 1
-    image_size: int
+    image_size: int = Field(ge=1, le=4096)
 
 
 class BundleConfig(BaseModel):
@@ -96,7 +96,7 @@ def save_bundle(folder: Path, weights: Mapping[str, torch.Tensor], config: Bundl
     delete(folder / MANIFEST)
     data = save(
         {name: value.contiguous() for name, value in weights.items()},
-        metadata={"format": "pt", "classes": json.dumps(config.classes)},
+        metadata={"classes": json.dumps(config.classes)},  # one entry: safetensors writes several in random order
     )
     digest = hashlib.sha256(data).hexdigest()
     write_bytes(folder / WEIGHTS, data)
@@ -188,6 +188,9 @@ def read_config(folder: Path) -> BundleConfig:
             f"{len(config.classes)} class names for {config.architecture.num_classes} scores.",
             code="BUN_CLASSES",
         )
+    size = config.architecture.image_size
+    if (config.preprocessing.height, config.preprocessing.width) != (size, size):
+        raise BundleError(f"the images are not prepared at the size of the model, {size}x{size}.", code="BUN_SHAPE")
     return config
 
 

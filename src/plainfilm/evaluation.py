@@ -12,12 +12,12 @@ from plainfilm.sampling import Sample, readings_of, rows_of, strata_of
 
 SCORE_SUM_TOLERANCE = 1e-3  # scores may have passed through half precision or a rounded CSV
 
-# What stands beside every score below evidence level 2.
-STRUCK = {
-    0: "The patients are not known: images of one patient can be in both training and test. "
-    "The number need not hold on new patients.",
-    1: "The split is by image: images of one patient can be in both training and test. "
+# What stands beside every score below evidence level 2, by what was dealt to training and test.
+STRUCK: dict[Unit, str] = {
+    "image": "The split is by image: images of one patient can be in both training and test. "
     "The number does not hold on new patients.",
+    "patient": "The patients are not known: images of one patient can be in both training and test. "
+    "The number need not hold on new patients.",
 }
 
 
@@ -76,7 +76,7 @@ def evaluate_predictions(
         n_images=len(labelled),
         n_patients=len(strata) if known else None,
         evidence_level=level,
-        struck=_struck(labelled, level),
+        struck=_struck(labelled, level, split_unit),
         headline=_headline(list(measures.values()), unit=units[-1], positive=readings[-1].of),
         measures=tuple(measures.values()),
         confusions=tuple(sample.confusion() for sample in samples),
@@ -93,18 +93,20 @@ def _evidence_level(patients: PatientSource, split_unit: Unit) -> int:
     return 2 if split_unit == "patient" or patients == "declared" else 1
 
 
-def _struck(labelled: Predictions, level: int) -> str | None:
+def _struck(labelled: Predictions, level: int, split_unit: Unit) -> str | None:
     """Why no number may stand; None when they may."""
     split = labelled.table["split"]
     trained_on, chosen_on = int((split == "train").sum()), int((split == "validation").sum())
     if trained_on:
         return f"{plural(trained_on, 'image')} of {len(labelled)} trained the model: it may know them by heart."
-    if chosen_on and level not in STRUCK:
+    if level < 2:
+        return STRUCK[split_unit]
+    if chosen_on:
         return (
             f"{plural(chosen_on, 'image')} of {len(labelled)} are of the validation split, "
             "on which the epoch was chosen: the number is too good."
         )
-    return STRUCK.get(level)
+    return None
 
 
 def _headline(measures: list[Measure], *, unit: Unit, positive: str | None) -> Measure:

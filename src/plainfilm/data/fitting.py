@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,21 +11,6 @@ from PIL import Image
 from plainfilm.errors import UsageError, unknown_name
 
 Fit = Literal["pad", "stretch"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitOptions:
-    """How an image is brought to the model's size.
-
-    Attributes:
-        fit: `pad` keeps the aspect ratio and shows it by its borders; `stretch` fills the whole size and
-            hides it. Where the shape of the films differs between classes or sites, either can leak it.
-    """
-
-    fit: Fit = "pad"
-
-    def __post_init__(self) -> None:
-        _check_fit(self.fit)
 
 
 def fit_image(image: NDArray[Any], *, height: int, width: int, fit: Fit = "pad") -> NDArray[Any]:
@@ -49,7 +33,7 @@ def fit_image(image: NDArray[Any], *, height: int, width: int, fit: Fit = "pad")
     Raises:
         UsageError: If the size is not positive or `fit` is unknown.
     """
-    _check_fit(fit)
+    check_fit(fit)
     if height < 1 or width < 1:
         raise UsageError(f"The size must be at least 1 x 1, got {height} x {width} (height x width).")
     if image.shape == (height, width):
@@ -65,7 +49,8 @@ def fit_image(image: NDArray[Any], *, height: int, width: int, fit: Fit = "pad")
     return fitted
 
 
-def _check_fit(fit: str) -> None:
+def check_fit(fit: str) -> None:
+    """Refuse an unknown way to fit with a `UsageError`, before any image is read."""
     if fit not in get_args(Fit):
         raise unknown_name("fit", fit, get_args(Fit))
 

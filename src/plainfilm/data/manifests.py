@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from plainfilm.data.table import clean_text
+from plainfilm.data.table import clean_text, shown
 from plainfilm.errors import TableError
 
 MAX_MANIFEST_BYTES = 1 << 30
@@ -90,8 +90,8 @@ def _parse(text: str, separator: str) -> pd.DataFrame:
 
 
 def _header(cells: Sequence[str]) -> list[str]:
-    """Column names; one without a name is called after its place."""
-    names = [name.strip() or f"column_{place}" for place, name in enumerate(cells, start=1)]
+    """Column names, each on one line; one without a name is called after its place."""
+    names = [" ".join(name.split()) or f"column_{place}" for place, name in enumerate(cells, start=1)]
     _check_names(names)
     return names
 
@@ -100,7 +100,7 @@ def _check_names(names: Sequence[str]) -> None:
     _check_width(len(names))
     twice = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
     if twice:
-        raise TableError(f"two columns are named '{twice[0]}'.", code="TAB_DUPLICATE_COLUMN")
+        raise TableError(f"two columns are named '{shown(twice[0])}'.", code="TAB_DUPLICATE_COLUMN")
 
 
 def _check_width(n_columns: int) -> None:
@@ -246,7 +246,7 @@ def find_column(frame: pd.DataFrame, wanted: str | None, guesses: Sequence[str],
         return wanted
     if _folded(wanted) in by_name:
         return by_name[_folded(wanted)]
-    columns = ", ".join(map(str, frame.columns[:12]))
+    columns = ", ".join(shown(str(name)) for name in frame.columns[:12])
     raise TableError(f"no column '{wanted}' for the {kind}. Columns: {columns}.", code="TAB_NO_COLUMN")
 
 

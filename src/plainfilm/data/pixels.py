@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from plainfilm.errors import ResourceError
+
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+FULL_RANGE = (255.0, 65535.0, 1.0)  # of each dtype; float images stay in their own units
 IN_MEMORY_BYTES = 2 << 30
 
 Array = npt.NDArray[np.generic]
@@ -77,12 +81,18 @@ class PixelStore:
         return bool((self._depth == 0).all())
 
 
-FULL_RANGE = (255.0, 65535.0, 1.0)
-
-
 def _allocate(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
     n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if n_bytes <= IN_MEMORY_BYTES:
         return np.zeros(shape, dtype=dtype)
-    file = tempfile.TemporaryFile(prefix="plainfilm-pixels-")  # noqa: SIM115 - lives as long as the map
-    return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+    with tempfile.TemporaryFile(prefix="plainfilm-pixels-") as file:  # the map keeps it alive after closing
+        try:
+            if hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the process, not the call
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+        except OSError as error:
+            raise ResourceError(
+                f"{n_bytes / 2**30:.1f} GiB for decoded images cannot be had in '{tempfile.gettempdir()}' "
+                f"({error.strerror}). Free space there, set TMPDIR, or use a smaller --image-size.",
+                code="RES_DISK_FULL",
+            ) from None

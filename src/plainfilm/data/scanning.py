@@ -11,7 +11,7 @@ import pandas as pd
 from plainfilm.data.fitting import Fit
 from plainfilm.data.images import DecodeRecord, ImageLimits
 from plainfilm.data.pixels import PixelStore
-from plainfilm.data.table import LeftOut, Listing, Table
+from plainfilm.data.table import LeftOut, Listing, Table, free_name
 from plainfilm.data.workers import decode_images
 from plainfilm.progress import Progress, Silent
 
@@ -68,7 +68,8 @@ def scan_listing(
     good = np.array([index for index in range(n_images) if records[index] is not None], dtype=np.intp)
     rows = listing.rows.iloc[good].reset_index(drop=True)
     facts = _facts([record for record in records if record is not None])
-    clashing = {name: f"{name}_" for name in rows.columns if name in facts.columns}
+    taken = {*rows.columns, *facts.columns}
+    clashing = {name: free_name(name, taken) for name in rows.columns if name in facts.columns}
     table = Table(
         pd.concat([rows.rename(columns=clashing), facts], axis=1),
         tuple(listing.refs[index] for index in good),

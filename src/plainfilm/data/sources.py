@@ -36,12 +36,14 @@ from plainfilm.data.table import (
     free_name,
     make_rows,
     printable,
+    shown,
     split_of,
 )
-from plainfilm.errors import DataError, TableError
+from plainfilm.errors import DataError, TableError, UsageError
 
 METADATA_NAMES = ("metadata.csv", "metadata.tsv", "metadata.parquet")
-MAX_LABEL_BYTES = 1024  # of one label in a .npz
+MAX_LABEL_BYTES = 1 << 28  # of one array of labels in a .npz, unpacked
+MAX_PATH = 4096
 YES_OR_NO = {"0", "1", "true", "false"}
 
 
@@ -67,6 +69,7 @@ def list_images(data: Path, options: SourceOptions | None = None) -> Listing:
 
     Raises:
         DataError: `TAB_MISSING`, `TAB_URL`, `TAB_NOT_A_FILE`, `TAB_UNREADABLE` or `TAB_FORMAT`: DATA itself.
+        UsageError: `OPT_IMAGES` if `images` is not a folder.
         TableError: If nothing can be made of what it holds; see the code.
     """
     _check_place(data)
@@ -99,8 +102,8 @@ def _check_not_empty(listing: Listing) -> None:
     if not listing.rows.empty or any(item.status == "refused" for item in listing.left_out):
         return
     counts = Counter(item.code for item in listing.left_out).most_common()
-    skipped = "".join(f"; {count:,} files were skipped as {code}" for code, count in counts)
-    raise TableError(f"no images in it{skipped}.", code="TAB_NO_IMAGES")
+    skipped = ", ".join(f"{count:,} {code}" for code, count in counts)
+    raise TableError(f"no images in it{f' (skipped: {skipped})' if skipped else ''}.", code="TAB_NO_IMAGES")
 
 
 def _reader(data: Path) -> Callable[[Path, SourceOptions], Listing]:
@@ -202,34 +205,17 @@ def _list_paths(table: Path, frame: pd.DataFrame, options: SourceOptions) -> Lis
             f"no column names the images (looked for {', '.join(PATH_NAMES[:4])}). Name it with --path-column.",
             code="TAB_NO_COLUMN",
         )
+    if options.images is not None and not options.images.is_dir():
+        raise UsageError(f"--images '{options.images}' is not a folder.", code="OPT_IMAGES")
     root = (options.images or table.parent).resolve()
     columns = _standard_columns(frame, options)
-    rows = [
-        _Row(name, row, place=f"{frame.index.name} {number}")
-        for name, row, number in zip(
-            map(_plain_path, frame[path_column]),
-            _standard_rows(frame, columns, drop=path_column),
-            frame.index,
-            strict=True,
-        )
-    ]
-    facts = defaultdict(set)
-    for row in rows:
-        facts[row.name].add(row.facts)
-    kept: dict[str, _Row] = {}
-    out = []
-    for row in rows:
-        problem = _path_problem(row.name, root) or _listing_problem(row, kept.get(row.name), len(facts[row.name]))
-        if problem is None:
-            kept[row.name] = row
-        else:
-            code, detail = problem
-            status = "skipped" if code == "TAB_LISTED_TWICE" else "refused"
-            labelled = row.cells["label"] is not None
-            out.append(LeftOut(printable(row.name), status, code, detail, labelled))  # type: ignore[arg-type]
-    listing = make_rows([{**row.cells, "path": printable(row.name)} for row in kept.values()])
-    refs = tuple(ImageRef(root / name) for name in kept)
-    return Listing(listing, refs, tuple(out), (_columns_in_words(frame, columns),))
+    names = map(_plain_path, frame[path_column])
+    cells = _standard_rows(frame, columns, drop=path_column)
+    places = (f"{frame.index.name} {number}" for number in frame.index)
+    kept, left_out = _sort_out([_Row(*row) for row in zip(names, cells, places, strict=True)], root)
+    rows = make_rows([{**row.cells, "path": printable(row.name)} for row in kept])
+    refs = tuple(ImageRef(root / row.name) for row in kept)
+    return Listing(rows, refs, tuple(left_out), (_columns_in_words(frame, columns),))
 
 
 @dataclass(frozen=True)
@@ -246,6 +232,29 @@ class _Row:
         return self.cells["label"], self.cells["patient_id"], self.cells["split"]
 
 
+def _sort_out(rows: Sequence[_Row], root: Path) -> tuple[list[_Row], list[LeftOut]]:
+    """The rows that can be followed, one for each file; and the others, with the reason."""
+    versions = defaultdict(set)
+    for row in rows:
+        versions[row.name].add(row.facts)
+    kept: dict[str, _Row] = {}
+    left_out = []
+    for row in rows:
+        problem = _path_problem(row.name, root)
+        if problem is None and len(versions[row.name]) > 1:  # none of them is believed
+            detail = f"{row.place}: other rows list the file with another label, patient or split."
+            problem = "TAB_CONFLICT", detail
+        name, labelled = shown(row.name, MAX_PATH), row.cells["label"] is not None
+        if problem is not None:
+            left_out.append(LeftOut(name, "refused", *problem, labelled))
+        elif row.name in kept:
+            detail = f"{row.place} says again what {kept[row.name].place} says."
+            left_out.append(LeftOut(name, "skipped", "TAB_LISTED_TWICE", detail, labelled))
+        else:
+            kept[row.name] = row
+    return list(kept.values()), left_out
+
+
 def _plain_path(cell: object) -> str:
     """A path as the table means it: `/` between folders, no `./` before it."""
     name = str(cell).strip().replace("\\", "/")
@@ -259,7 +268,7 @@ def _path_problem(name: str, root: Path) -> tuple[str, str] | None:
         return "TAB_NO_PATH", "the path is empty."
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", name) or name.startswith("//"):
         return "TAB_PATH_URL", "addresses are not followed; name a file under the table's folder."
-    if len(name) > 4096 or "\0" in name:
+    if len(name) > MAX_PATH or "\0" in name:
         return "TAB_PATH_INVALID", "not a usable file name."
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or re.match(r"[a-zA-Z]:", name):
@@ -269,16 +278,6 @@ def _path_problem(name: str, root: Path) -> tuple[str, str] | None:
     except (OSError, RuntimeError, ValueError):
         return "TAB_PATH_INVALID", "not a usable file name."
     return None if inside else ("TAB_PATH_OUTSIDE", "the file is a link that leaves the table's folder.")
-
-
-def _listing_problem(row: _Row, earlier: _Row | None, n_versions: int) -> tuple[str, str] | None:
-    """Why a row on a file that other rows name too is not used."""
-    if n_versions > 1:  # none of them is believed
-        detail = f"{row.place}: other rows list the file with another label, patient or split."
-        return "TAB_CONFLICT", detail
-    if earlier is not None:
-        return "TAB_LISTED_TWICE", f"{row.place} says again what {earlier.place} says."
-    return None
 
 
 # --- columns ------------------------------------------------------------------------------------------------
@@ -336,8 +335,8 @@ def _split_cell(cell: str | None, column: str | None) -> str | None:
     split = split_of(cell)
     if split is None:
         raise TableError(
-            f"'{cell}' in column '{column}' is not a split. Use train, validation, test or external; or give the "
-            "column another name.",
+            f"'{shown(cell)}' in column '{column}' is not a split. Use train, validation, test or external; or "
+            "give the column another name.",
             code="TAB_SPLIT_NAME",
         )
     return split
@@ -439,8 +438,8 @@ def _npz_labels(path: Path, name: str, arrays: dict[str, _Header]) -> list[str |
     n_labels = int(np.prod(shape, dtype=object))
     if n_labels != n_images:
         raise TableError(f"{images} has {n_images:,} rows, {labels} {n_labels:,}.", code="TAB_NPZ")
-    if dtype.itemsize > MAX_LABEL_BYTES:
-        raise TableError(f"{labels} has cells of {dtype.itemsize:,} bytes: these are not labels.", code="TAB_TOO_LARGE")
+    if n_labels * dtype.itemsize > MAX_LABEL_BYTES:
+        raise TableError(f"{labels} is larger than {MAX_LABEL_BYTES >> 20} MiB.", code="TAB_TOO_LARGE")
     with np.load(path, allow_pickle=False) as opened:
         return [clean_text(value) for value in opened[labels].reshape(-1).tolist()]
 

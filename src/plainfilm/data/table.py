@@ -162,6 +162,12 @@ def printable(name: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
+def shown(text: str, most: int = 80) -> str:
+    """Text of the data as an error may quote it: on one line, and cut where it is long."""
+    cut = text if len(text) <= most else f"{text[:most]}..."
+    return printable(cut)
+
+
 def split_of(name: str) -> str | None:
     """The split that a folder, file or cell names ("Training", "test_images", "valset"); None if it names none."""
     words = [word for word in re.split(r"[\W_]+", name.casefold()) if word and word not in _FILLERS]
@@ -181,14 +187,14 @@ def check_labels(labels: Iterable[str | None]) -> None:
     for label in sorted({label for label in labels if label is not None}):
         if "|" in label or (label.startswith("[") and label.endswith("]")):
             raise TableError(
-                f"The label '{label}' names several classes, but each image must have one: multi-label tables "
+                f"The label '{shown(label)}' names several classes, but each image must have one: multi-label tables "
                 "are not supported. Choose one class per image, or one table per finding.",
                 code="TAB_MULTI_LABEL",
             )
         other = spellings.setdefault(_spelling(label), label)
         if other != label:
             raise TableError(
-                f"The labels '{other}' and '{label}' look like one class spelled twice. "
+                f"The labels '{shown(other)}' and '{shown(label)}' look like one class spelled twice. "
                 "Spell it one way, or rename one of them.",
                 code="TAB_LABEL_VARIANTS",
             )

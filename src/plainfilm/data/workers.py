@@ -31,7 +31,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plainfilm.data.fitting import Fit, FitOptions, fit_image
+from plainfilm.data.fitting import Fit, check_fit, fit_image
 from plainfilm.data.images import REASONS, DecodeRecord, ImageLimits, ImageRef, read_image
 from plainfilm.errors import ImageError, ResourceError, UsageError
 
@@ -87,7 +87,7 @@ def decode_images(
         UsageError: If `size` or `fit` cannot be.
         ResourceError: If a worker process cannot be started.
     """
-    FitOptions(fit=fit)  # refuses an unknown name here, not once in each process
+    check_fit(fit)  # here, not once in each process
     if size is not None and min(size) < 1:
         raise UsageError(f"The size must be at least 1 x 1, got {size[0]} x {size[1]} (height x width).")
     job = _Job(limits or ImageLimits(), size, fit)

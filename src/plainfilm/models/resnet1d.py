@@ -59,7 +59,8 @@ class ResNet1d(nn.Module):
 
     - depth: two blocks in each of four stages (He et al.'s 18-layer network), since figure 5's 16 blocks
       are many for 5,000 images;
-    - channels: 32, 64, 128, 256, half of the original's, which quarters the parameters (2.8 million);
+    - channels: 16, 32, 96, 192 instead of 64, 128, 256, 512 (1.5 million parameters): one channel and few classes
+      need few early features, and the large early maps are where the time goes;
     - kernels, strides, paddings: as in the original (stem 7x7/2 and pooling 3x3/2; then 3x3, the first
       block of stages 2 to 4 with stride 2), so the last feature map of a 128x128 image is 4x4;
     - shortcuts: 1x1 convolutions where the shape changes (option B);
@@ -73,7 +74,7 @@ class ResNet1d(nn.Module):
         num_classes: Logits to return; at least 1.
         in_channels: Channels of the images.
         layers: Blocks in each stage.
-        width: Channels of the first stage; each later stage has twice those of the one before.
+        widths: Channels of each stage.
         stem: `conv7`: 7x7 convolution with stride 2, then 3x3 max pooling with stride 2 (He et al.'s for
             ImageNet); `conv3`: one 3x3 convolution with stride 1, no pooling (theirs for CIFAR; about
             16 times the work of `conv7`; for images of about 32x32); `patch4`: one 4x4 convolution with stride 4
@@ -95,16 +96,17 @@ class ResNet1d(nn.Module):
         *,
         in_channels: int = 1,
         layers: Sequence[int] = (2, 2, 2, 2),
-        width: int = 32,
+        widths: Sequence[int] = (16, 32, 96, 192),
         stem: Stem = "conv7",
         zero_init: bool = True,
     ) -> None:
         super().__init__()
-        if min(num_classes, in_channels, width, *layers) < 1:
-            raise UsageError("ResNet1d needs num_classes, in_channels, width and each of layers to be 1 or more.")
-        widths = [width * 2**stage for stage in range(len(layers))]
+        if min(num_classes, in_channels, *widths, *layers) < 1 or len(widths) != len(layers):
+            raise UsageError(
+                "ResNet1d needs as many widths as layers, and these, num_classes and in_channels to be 1 or more."
+            )
         self.num_features = widths[-1]
-        self.stem = _stem(stem, in_channels, width)
+        self.stem = _stem(stem, in_channels, widths[0])
         self.stages = nn.Sequential()
         for stage, depth in enumerate(layers):
             before = widths[max(stage - 1, 0)]

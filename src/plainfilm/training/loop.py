@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -141,6 +142,7 @@ class _Training:
         facts: dict[str, Any],
     ) -> None:
         torch.set_num_threads(facts["threads"])
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would say the precision on every start
         self._fabric = Fabric(accelerator=facts["device"], devices=1, precision=facts["precision"])
         self._train = train
         self._num_classes = num_classes
@@ -248,10 +250,10 @@ class _Training:
             ) from None
         self._schedule.load_state_dict(before.schedule)
         self._fabric.strategy.precision.load_state_dict(before.precision)
-        for entries in self._optimizer.state.values():
+        for parameter, entries in self._optimizer.state.items():
             for name, value in entries.items():
-                if torch.is_tensor(value) and value.ndim == 4:
-                    entries[name] = value.contiguous(memory_format=torch.channels_last)
+                if torch.is_tensor(value) and value.shape == parameter.shape:
+                    entries[name] = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(value)
 
 
 def make_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
@@ -275,11 +277,13 @@ def make_schedule(optimizer: Optimizer, options: TrainingOptions, steps_per_epoc
         return schedulers.StepLR(optimizer, options.step_epochs * steps_per_epoch, options.step_factor)
     if options.schedule == "constant":
         return schedulers.ConstantLR(optimizer, factor=1.0, total_iters=1)
+    total_steps = options.epochs * steps_per_epoch + 1  # one more: the step after the last is taken, not used
     return schedulers.OneCycleLR(
         optimizer,
         max_lr=options.peak_learning_rate,
-        total_steps=options.epochs * steps_per_epoch + 1,  # one more: the step after the last is taken, not used
-        pct_start=options.warm_up,
+        total_steps=total_steps,
+        # In a training of a few steps, the way up still takes one: torch would divide by the length of none.
+        pct_start=min(max(options.warm_up, 2 / total_steps), 1 - 0.5 / total_steps),
         cycle_momentum=False,
     )
 

@@ -1,0 +1,176 @@
+"""Fill the generated parts of the reference pages from the code: `python docs/generate.py`.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; the words around it are written by
+hand. A test fails when a page is not what this program would write.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import plainfilm
+from plainfilm import commands
+from plainfilm.cli import COMMANDS, app
+from plainfilm.config import SECTION_OF, SECTIONS, option_fields
+from plainfilm.data.images import REASONS
+
+DOCS = Path(__file__).parent
+MARKED = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SIGNS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def refreshed(page: str) -> str:
+    """The text of a page with every generated part written anew."""
+    return MARKED.sub(lambda found: f"{found[1]}{PARTS[found[2]]()}\n{found[3]}", page)
+
+
+def main() -> None:
+    """Write every page that has a generated part."""
+    for path in sorted(DOCS.rglob("*.md")):
+        page = path.read_text("utf-8")
+        if refreshed(page) != page:
+            path.write_text(refreshed(page), "utf-8")
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def describe_commands() -> str:
+    """Each command with its arguments and its own flags; shared options are named by their section."""
+    return "\n".join(line for name, summary in COMMANDS.items() for line in _describe_command(name, summary))
+
+
+def _describe_command(name: str, summary: str) -> Iterator[str]:
+    said = _argument_docs(getattr(commands, name))
+    arguments = [argument for argument in app[name].assemble_argument_collection() if argument.show]
+    own = [argument for argument in arguments if _field_name(argument) not in SECTION_OF or name in OWN_FLAGS]
+    shared = {SECTION_OF[_field_name(argument)] for argument in arguments if argument not in own}
+    positional = [argument for argument in own if _is_positional(argument)]
+    usage = [argument.names[0] if argument.required else f"[{argument.names[0]}]" for argument in positional]
+    yield f"\n## {name}\n"
+    yield f"{summary}\n"
+    yield f"    plainfilm {' '.join([name, *usage, *(['[OPTIONS]'] if len(arguments) > len(positional) else [])])}\n"
+    if own:
+        yield from _table(("argument", "what", "default"), [_argument_row(argument, said) for argument in own])
+    if shared:
+        links = [f"[{section}](options.md#{section})" for section in SECTIONS if section in shared]
+        yield f"\nAnd the options about: {', '.join(links)}."
+
+
+# These commands name a flag of their own as an option is named; it is not that option.
+OWN_FLAGS = ("phantoms", "predict")
+
+
+def _argument_row(argument: Any, said: dict[str, str]) -> tuple[str, ...]:
+    shown = argument.names[0] if _is_positional(argument) else ", ".join(f"`{name}`" for name in argument.names)
+    choices = argument.get_choices()
+    values = f" One of {', '.join(choices)}." if choices else ""
+    default = argument.field_info.default
+    what = argument.parameter.help or said[_field_name(argument)]
+    return shown, what + values, "" if default in (None, False, inspect.Parameter.empty) else f"`{default}`"
+
+
+def _is_positional(argument: Any) -> bool:
+    return not argument.names[0].startswith("-")
+
+
+def _field_name(argument: Any) -> str:
+    return str(argument.names[0]).lstrip("-").replace("-", "_").lower()
+
+
+def _argument_docs(function: Callable[..., Any]) -> dict[str, str]:
+    """The `Args:` of a docstring, by name."""
+    block = (inspect.getdoc(function) or "").partition("Args:\n")[2]
+    found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", block, re.MULTILINE)
+    return {name.rstrip("_"): " ".join(text.split()) for name, text in found}
+
+
+# --- options ------------------------------------------------------------------------------------------------
+
+
+def describe_options() -> str:
+    """Every option, by section, with its values and its default."""
+    fields = option_fields()
+    lines = []
+    for section, options in SECTIONS.items():
+        lines += [f"\n## {section}\n", f"{_first_line(options)}\n"]
+        rows = [_option_row(name, fields[name]) for name in options.model_fields]
+        lines += _table(("option", "values", "default", "what"), rows)
+    return "\n".join(lines)
+
+
+def _option_row(name: str, field: Any) -> tuple[str, ...]:
+    default = field.get_default(call_default_factory=True)
+    shown = "" if default in (None, ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    return f"`{name}`", _values(field), shown, field.description
+
+
+def _values(field: Any) -> str:
+    """What an option may be: its choices, or its type and range."""
+    kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in kinds)
+    if get_origin(field.annotation) is tuple:
+        return "names"
+    kind = kinds[0] if kinds else field.annotation
+    words = {bool: "`true`, `false`", int: "whole number", float: "number", str: "text", Path: "path"}
+    limits = [
+        f"{said} {getattr(limit, sign):g}" for limit in field.metadata for sign, said in SIGNS.items() if hasattr(limit, sign)
+    ]
+    return ", ".join([words[kind], *limits])
+
+
+# --- reason codes and public names --------------------------------------------------------------------------
+
+
+def describe_image_codes() -> str:
+    """Why an image is refused."""
+    return "\n".join(_table(("code", "what it means, and what to do"), [(f"`{code}`", said) for code, said in REASONS.items()]))
+
+
+def describe_names() -> str:
+    """The public names of the package: what each is, and how functions are called."""
+    lines = []
+    for name in plainfilm.__all__:
+        thing = getattr(plainfilm, name)
+        if isinstance(thing, str):
+            continue
+        called = f"{name}{_signature(thing)}" if inspect.isfunction(thing) else name
+        lines += [f"\n### {name}\n", f"```text\n{called}\n```\n", _first_line(thing)]
+    return "\n".join(lines)
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    """One parameter a line, types without their modules."""
+    signature = inspect.signature(function)
+    parts: list[str] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parts:
+            parts.append("*")
+        parts.append(str(parameter))
+    listed = ",\n    ".join(part.replace("'", "") for part in parts)
+    return f"(\n    {listed},\n) -> {str(signature.return_annotation).strip(chr(39))}"
+
+
+def _first_line(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").splitlines()[0]
+
+
+def _table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    body = [heading, ("---",) * len(heading), *rows]
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in body]
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "commands": describe_commands,
+    "options": describe_options,
+    "image-codes": describe_image_codes,
+    "names": describe_names,
+}
+
+if __name__ == "__main__":
+    main()
