@@ -37,7 +37,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.models
-	$(BIN)/python -m benchmarks.alzheimer
+	$(BIN)/python -m benchmarks.alzheimer ../shared/data
 
 clean:
 	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

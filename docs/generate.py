@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import plainfilm
 from plainfilm import commands
 from plainfilm.cli import COMMANDS, app
-from plainfilm.config import SECTION_OF, SECTIONS, option_fields
+from plainfilm.config import SECTIONS, option_fields
 from plainfilm.data.images import REASONS
+from plainfilm.errors import PlainfilmError
 
 DOCS = Path(__file__).parent
 MARKED = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -47,31 +48,37 @@ def describe_commands() -> str:
 def _describe_command(name: str, summary: str) -> Iterator[str]:
     said = _argument_docs(getattr(commands, name))
     arguments = [argument for argument in app[name].assemble_argument_collection() if argument.show]
-    own = [argument for argument in arguments if _field_name(argument) not in SECTION_OF or name in OWN_FLAGS]
-    shared = {SECTION_OF[_field_name(argument)] for argument in arguments if argument not in own}
+    own = [argument for argument in arguments if _group(argument) not in SECTIONS]
+    shared = {_group(argument) for argument in arguments} & SECTIONS.keys()
     positional = [argument for argument in own if _is_positional(argument)]
     usage = [argument.names[0] if argument.required else f"[{argument.names[0]}]" for argument in positional]
     yield f"\n## {name}\n"
     yield f"{summary}\n"
     yield f"    plainfilm {' '.join([name, *usage, *(['[OPTIONS]'] if len(arguments) > len(positional) else [])])}\n"
     if own:
-        yield from _table(("argument", "what", "default"), [_argument_row(argument, said) for argument in own])
+        yield from _table(
+            ("argument", "what", "default"), [_argument_row(argument, said) for argument in own]
+        )
     if shared:
         links = [f"[{section}](options.md#{section})" for section in SECTIONS if section in shared]
         yield f"\nAnd the options about: {', '.join(links)}."
 
 
-# These commands name a flag of their own as an option is named; it is not that option.
-OWN_FLAGS = ("phantoms", "predict")
-
-
 def _argument_row(argument: Any, said: dict[str, str]) -> tuple[str, ...]:
-    shown = argument.names[0] if _is_positional(argument) else ", ".join(f"`{name}`" for name in argument.names)
+    shown = (
+        argument.names[0] if _is_positional(argument) else ", ".join(f"`{name}`" for name in argument.names)
+    )
     choices = argument.get_choices()
     values = f" One of {', '.join(choices)}." if choices else ""
     default = argument.field_info.default
     what = argument.parameter.help or said[_field_name(argument)]
-    return shown, what + values, "" if default in (None, False, inspect.Parameter.empty) else f"`{default}`"
+    is_shown = isinstance(default, str | Path | int) and default is not False
+    return shown, what + values, f"`{default}`" if is_shown else ""
+
+
+def _group(argument: Any) -> str:
+    """The section of an option, or where a command keeps its own arguments."""
+    return str(argument.parameter.group[0].name).lower()
 
 
 def _is_positional(argument: Any) -> bool:
@@ -105,7 +112,9 @@ def describe_options() -> str:
 
 def _option_row(name: str, field: Any) -> tuple[str, ...]:
     default = field.get_default(call_default_factory=True)
-    shown = "" if default in (None, ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    shown = (
+        "" if default in (None, ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    )
     return f"`{name}`", _values(field), shown, field.description
 
 
@@ -119,7 +128,10 @@ def _values(field: Any) -> str:
     kind = kinds[0] if kinds else field.annotation
     words = {bool: "`true`, `false`", int: "whole number", float: "number", str: "text", Path: "path"}
     limits = [
-        f"{said} {getattr(limit, sign):g}" for limit in field.metadata for sign, said in SIGNS.items() if hasattr(limit, sign)
+        f"{said} {getattr(limit, sign)}"
+        for limit in field.metadata
+        for sign, said in SIGNS.items()
+        if hasattr(limit, sign)
     ]
     return ", ".join([words[kind], *limits])
 
@@ -129,38 +141,49 @@ def _values(field: Any) -> str:
 
 def describe_image_codes() -> str:
     """Why an image is refused."""
-    return "\n".join(_table(("code", "what it means, and what to do"), [(f"`{code}`", said) for code, said in REASONS.items()]))
+    rows = [(f"`{code}`", said) for code, said in REASONS.items()]
+    return "\n".join(_table(("code", "what it means, and what to do"), rows))
 
 
 def describe_names() -> str:
-    """The public names of the package: what each is, and how functions are called."""
+    """The public names of the package: how functions are called, and what classes hold."""
+    things = {name: getattr(plainfilm, name) for name in plainfilm.__all__ if not name.startswith("__")}
     lines = []
-    for name in plainfilm.__all__:
-        thing = getattr(plainfilm, name)
-        if isinstance(thing, str):
-            continue
-        called = f"{name}{_signature(thing)}" if inspect.isfunction(thing) else name
-        lines += [f"\n### {name}\n", f"```text\n{called}\n```\n", _first_line(thing)]
+    for name, thing in things.items():
+        lines += [f"\n## {name}\n", _first_line(thing)]
+        if inspect.isfunction(thing):
+            lines.append(f"\n```text\n{name}{_signature(thing)}\n```")
+        else:
+            lines.append(f"\nHolds: {', '.join(f'`{member}`' for member in _members(thing))}.")
     return "\n".join(lines)
 
 
 def _signature(function: Callable[..., Any]) -> str:
-    """One parameter a line, types without their modules."""
+    """One parameter a line."""
     signature = inspect.signature(function)
     parts: list[str] = []
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parts:
             parts.append("*")
-        parts.append(str(parameter))
-    listed = ",\n    ".join(part.replace("'", "") for part in parts)
-    return f"(\n    {listed},\n) -> {str(signature.return_annotation).strip(chr(39))}"
+        default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+        parts.append(f"{parameter.name}: {parameter.annotation}{default}")
+    listed = "".join(f"    {part},\n" for part in parts)
+    return f"(\n{listed}) -> {signature.return_annotation}"
+
+
+def _members(kind: type) -> list[str]:
+    """Public fields, properties and methods, in the order in which they are written."""
+    if issubclass(kind, PlainfilmError):
+        return ["code", "exit_code"]
+    names = [*inspect.get_annotations(kind), *vars(kind)]
+    return list(dict.fromkeys(name for name in names if not name.startswith(("_", "model_"))))
 
 
 def _first_line(thing: Any) -> str:
     return (inspect.getdoc(thing) or "").splitlines()[0]
 
 
-def _table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(heading: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     body = [heading, ("---",) * len(heading), *rows]
     return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in body]
 

@@ -74,10 +74,10 @@ def settings(**options) -> dict:
 
 
 class Stopper(Silent):
-    """Stops a training as Ctrl-C does, after the first step of an epoch."""
+    """Stops as Ctrl-C does, after the first step of an epoch or of another task."""
 
-    def __init__(self, epoch: int) -> None:
-        self._title = f"epoch {epoch}/"
+    def __init__(self, when: int | str) -> None:
+        self._title = f"epoch {when}/" if isinstance(when, int) else when
 
     @contextmanager
     def task(self, title, total):

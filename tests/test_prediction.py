@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from small_runs import as_parquet, copy_data, train_small, write_small_data
 
 from plainfilm import verbs
 from plainfilm.bundle import load_bundle
@@ -17,6 +16,7 @@ from plainfilm.data.pixels import PixelStore
 from plainfilm.data.table import LeftOut
 from plainfilm.errors import BundleError, DataError, UsageError
 from plainfilm.prediction import FORMULA_STARTS, Predictions, predict_scores, predict_table, safe_csv
+from small_runs import as_parquet, copy_data, train_small, write_small_data
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import tomllib
 
 import pandas as pd
 import pytest
-from small_runs import SMALL, Stopper, copy_data, repaint, train_small, weights_hash, write_small_data
 
 from plainfilm import verbs
 from plainfilm.config import read_options
@@ -14,6 +13,7 @@ from plainfilm.errors import BundleError, DataError, Interrupted, UsageError
 from plainfilm.prediction import Predictions
 from plainfilm.runs import Run, check_free, new_run, open_run
 from plainfilm.storage import sha256_of
+from small_runs import SMALL, Stopper, copy_data, repaint, train_small, weights_hash, write_small_data
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from plainfilm.storage import (
     LOCK,
     MANIFEST,
     delete,
+    is_temporary,
     read_json,
     verify_manifest,
     write_bytes,
@@ -87,10 +88,15 @@ class Run:
         files = [path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file()]
         write_manifest(self.folder, [file.as_posix() for file in files if _stays(file)])
 
+    def drop_checkpoints(self) -> None:
+        """Delete the training states of a finished run."""
+        for folder in self.folder.glob("**/checkpoints"):
+            delete(folder)
+
     def contents(self) -> list[Path]:
-        """What lies in the folder, but for the lock of whoever holds it."""
+        """What lies in the folder, but for the lock of whoever holds it and what a killed writer left."""
         try:
-            return sorted(path for path in self.folder.iterdir() if path.name != LOCK)
+            return sorted(path for path in self.folder.iterdir() if path.name != LOCK and not is_temporary(path))
         except OSError:
             return []
 

@@ -40,6 +40,11 @@ def write_bytes(path: Path, data: bytes) -> None:
             temporary.unlink()
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether this is a file of `write_bytes` that has not got its name yet."""
+    return path.name.startswith(".") and path.name.endswith(TEMPORARY)
+
+
 def sweep(folder: Path) -> None:
     """Delete what killed writers left under `folder`; for the one who holds its lock."""
     for path in folder.rglob(f".*{TEMPORARY}"):

@@ -130,6 +130,8 @@ def train(
         )
         _write_report(run)
         run.finish()
+        if options.training.keep_checkpoints == "needed":
+            run.drop_checkpoints()  # the bundle has the chosen weights
     return run
 
 
