@@ -15,9 +15,9 @@ from plainfilm.storage import make_folder, read_json, write_text
 from plainfilm.summaries import scan_summary
 
 PHANTOMS = PhantomOptions(
-    kind="brain", patients=100, images_per_patient=10, classes=("healthy", "ill"), size=64, effect=0.6, seed=1
+    kind="brain", patients=100, images_per_patient=10, classes=("healthy", "ill"), size=64, effect=0.3, seed=1
 )
-TRAINING = {"image_size": PHANTOMS.size, "epochs": 10, "batch_size": 32, "learning_rate": 0.003}
+TRAINING = {"image_size": PHANTOMS.size, "epochs": 8, "batch_size": 32, "learning_rate": 0.002, "augment": False}
 
 
 def demonstrate(folder: Path, *, overwrite: bool, progress: Progress) -> str:
