@@ -39,8 +39,19 @@ RECIPES = {
     # The paper: SGD 0.1, a tenth of it every 20 of 60 epochs, no augmentation; here a tenth every 8 of 24.
     "paper": (
         "alzheimer-mri",
-        ["--split", "image", "--epochs", "24", "--optimizer", "sgd", "--schedule", "step", "--step-epochs", "8"]
-        + ["--no-augment"],
+        [
+            "--split",
+            "image",
+            "--epochs",
+            "24",
+            "--optimizer",
+            "sgd",
+            "--schedule",
+            "step",
+            "--step-epochs",
+            "8",
+            "--no-augment",
+        ],
     ),
 }
 MARKS = (0.75, 0.86, 0.9795)

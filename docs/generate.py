@@ -56,18 +56,14 @@ def _describe_command(name: str, summary: str) -> Iterator[str]:
     yield f"{summary}\n"
     yield f"    plainfilm {' '.join([name, *usage, *(['[OPTIONS]'] if len(arguments) > len(positional) else [])])}\n"
     if own:
-        yield from _table(
-            ("argument", "what", "default"), [_argument_row(argument, said) for argument in own]
-        )
+        yield from _table(("argument", "what", "default"), [_argument_row(argument, said) for argument in own])
     if shared:
         links = [f"[{section}](options.md#{section})" for section in SECTIONS if section in shared]
         yield f"\nAnd the options about: {', '.join(links)}."
 
 
 def _argument_row(argument: Any, said: dict[str, str]) -> tuple[str, ...]:
-    shown = (
-        argument.names[0] if _is_positional(argument) else ", ".join(f"`{name}`" for name in argument.names)
-    )
+    shown = argument.names[0] if _is_positional(argument) else ", ".join(f"`{name}`" for name in argument.names)
     choices = argument.get_choices()
     values = f" One of {', '.join(choices)}." if choices else ""
     default = argument.field_info.default
@@ -112,9 +108,7 @@ def describe_options() -> str:
 
 def _option_row(name: str, field: Any) -> tuple[str, ...]:
     default = field.get_default(call_default_factory=True)
-    shown = (
-        "" if default in (None, ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
-    )
+    shown = "" if default in (None, ()) else f"`{str(default).lower() if isinstance(default, bool) else default}`"
     return f"`{name}`", _values(field), shown, field.description
 
 

@@ -5,11 +5,11 @@ import shutil
 
 import pandas as pd
 import pytest
-from bad_images import bad_images
 from PIL import Image
-from small_runs import SMALL_FLAGS, train_small, write_small_data
 
+from bad_images import bad_images
 from plainfilm.cli import run
+from small_runs import SMALL_FLAGS, train_small, write_small_data
 
 # One from each family of the catalogue, for the command that is too slow to try with all of them.
 TRAINED_ON = 8

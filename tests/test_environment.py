@@ -19,6 +19,8 @@ from small_runs import SMALL, SMALL_FLAGS, command, settings, train_small, weigh
 on_posix = pytest.mark.skipif(os.name != "posix", reason="needs signals and limits of POSIX")
 as_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become somebody else")
 
+ONE_EPOCH = {"epochs": 1, "keep_checkpoints": "all"}
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -27,7 +29,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, data):
-    return train_small(data, tmp_path_factory.mktemp("runs") / "run", epochs=1)
+    return train_small(data, tmp_path_factory.mktemp("runs") / "run", **ONE_EPOCH)
 
 
 def resource_code(call, *arguments, **options) -> str:
@@ -143,9 +145,13 @@ def test_a_lock_leaves_no_empty_folder_behind(tmp_path):
         assert (tmp_path / "new").is_dir()
     assert not (tmp_path / "new").exists()
 
-    with locked(tmp_path / "new"):
+    with locked(tmp_path / "new" / "deep"):
+        assert (tmp_path / "new" / "deep").is_dir()
+    assert not (tmp_path / "new").exists()
+
+    with locked(tmp_path / "new" / "deep"):
         (tmp_path / "new" / "kept").write_text("")
-    assert (tmp_path / "new" / "kept").exists()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["kept"]
 
 
 @on_posix
@@ -238,7 +244,7 @@ print(json.dumps(found))
 @on_posix
 def test_a_disk_full_at_any_artefact_is_said_and_the_run_goes_on_afterwards(tmp_path, data, run):
     sizes = {name: int(share * ((run.folder / name).stat().st_size - 1)) for name, share in ARTEFACTS.items()}
-    arguments = [str(data), str(tmp_path / "run"), json.dumps(sizes), json.dumps(SMALL | {"epochs": 1})]
+    arguments = [str(data), str(tmp_path / "run"), json.dumps(sizes), json.dumps(SMALL | ONE_EPOCH)]
 
     done = subprocess.run(
         [sys.executable, "-c", FILL_THE_DISK, *arguments], capture_output=True, text=True, check=False, **settings()

@@ -151,12 +151,12 @@ def check_hash(path: Path, expected: str, *, shown: str) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` for one process; the lock dies with the process.
 
-    The folder is made if it is not there, and taken away again if nothing was put into it.
+    The folder is made if it is not there, and its parents; they are taken away again if nothing was put into them.
 
     Raises:
         ResourceError: `RES_LOCKED` if another process holds it.
     """
-    made = not folder.exists()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder)
     file = _take_lock(folder)
     try:
@@ -165,9 +165,9 @@ def locked(folder: Path) -> Iterator[None]:
         # Taken away while still held: whoever opened it meanwhile finds that it is no longer the lock.
         with file, suppress(OSError):
             (folder / LOCK).unlink()
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
+        with suppress(OSError):  # not empty: kept, with all above it
+            for path in made:
+                path.rmdir()
 
 
 def _take_lock(folder: Path) -> IO[str]:
