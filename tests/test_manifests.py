@@ -42,7 +42,7 @@ def cells(frame: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 @given(ROWS, st.sampled_from([",", ";", "\t", "|"]), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), st.booleans())
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_cell_comes_back_as_it_was_written(tmp_path, rows, separator, encoding, windows):
     stream = io.StringIO()
     csv.writer(

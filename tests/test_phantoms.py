@@ -417,3 +417,18 @@ def test_sixteen_bits_cannot_be_jpeg(write):
 def test_an_image_no_patient_has_is_refused(wrong):
     with pytest.raises(UsageError):
         phantom_image(PhantomOptions(images_per_patient=16), **wrong)
+
+
+def test_the_command_writes_them_and_says_what_was_planted(tmp_path, capsys):
+    from plainfilm.cli import run
+
+    status = run(
+        ["phantoms", str(tmp_path / "set"), "--patients", "4", "--images-per-patient", "2", "--size", "32"]
+        + ["--classes", "a", "--classes", "b", "--markers", "1"]
+    )
+
+    said = capsys.readouterr().out
+    assert status == 0
+    assert "8 images of 4 patients" in said
+    assert "planted: 4 marker" in said
+    assert sorted(path.name for path in (tmp_path / "set").iterdir() if path.is_dir()) == ["a", "b"]

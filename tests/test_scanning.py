@@ -50,7 +50,7 @@ FILES = st.dictionaries(
 
 
 @given(FILES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_file_written_is_used_skipped_or_refused(tmp_path_factory, files):
     root = tmp_path_factory.mktemp("tree")
     for (folder, name), content in files.items():

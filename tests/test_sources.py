@@ -154,7 +154,7 @@ TREES = st.lists(st.lists(NAMES, min_size=1, max_size=4), min_size=1, max_size=1
 
 
 @given(TREES)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_file_of_any_tree_is_listed_or_left_out(tmp_path_factory, tree):
     root = tmp_path_factory.mktemp("tree")
     for parts in tree:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from plainfilm.config import SECTION_OF, SECTIONS, RunOptions, option_fields, options_schema, read_options
+from plainfilm.data.phantoms.options import Faults, PhantomOptions
 from plainfilm.errors import UsageError
 from plainfilm.terminal import Terminal
 
@@ -244,31 +246,20 @@ def phantoms(
     folder: Path,
     /,
     *,
-    kind: Literal["brain", "chest"] = "brain",
-    patients: int = 60,
-    images_per_patient: int = 8,
-    size: int = 128,
-    bits: Literal[8, 12, 16] = 8,
-    seed: int = 0,
+    options: Annotated[PhantomOptions | None, Parameter(name="*", group="Phantoms")] = None,
+    faults: Annotated[Faults | None, Parameter(name="*", group="Faults")] = None,
 ) -> None:
     """Write synthetic images with known patients, as class folders beside manifest.csv and truth.json.
 
     Args:
         folder: Where to; must not exist or be empty.
-        kind: What they look like.
-        patients: How many.
-        images_per_patient: Images of each.
-        size: Height and width.
-        bits: Depth.
-        seed: The same seed gives the same files.
     """
-    from plainfilm.data.phantoms import PhantomOptions, write_phantoms
+    from plainfilm.data.phantoms import write_phantoms
 
-    options = PhantomOptions(
-        kind=kind, patients=patients, images_per_patient=images_per_patient, size=size, bits=bits, seed=seed
-    )
-    written = write_phantoms(folder, options)
-    print(f"{len(written.manifest)} images of {patients} patients -> {folder}")
+    written = write_phantoms(folder, options or PhantomOptions(), faults)
+    print(f"{len(written.manifest)} images of {written.manifest['patient_id'].nunique()} patients -> {folder}")
+    for kind, count in Counter(fault.kind for fault in written.planted).items():
+        print(f"  planted: {count} {kind}")
 
 
 def models(pattern: str | None = None, /, *, json_: Annotated[bool, Parameter("--json", negative=())] = False) -> None:
