@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import plainfilm
 from plainfilm import commands
@@ -68,7 +69,8 @@ def _argument_row(argument: Any, said: dict[str, str]) -> tuple[str, ...]:
     values = f" One of {', '.join(choices)}." if choices else ""
     default = argument.field_info.default
     what = argument.parameter.help or said[_field_name(argument)]
-    is_shown = isinstance(default, str | Path | int) and default is not False
+    default = ", ".join(default) if isinstance(default, tuple) else default
+    is_shown = isinstance(default, str | Path | int | float) and default is not False
     return shown, what + values, f"`{default}`" if is_shown else ""
 
 
@@ -86,10 +88,15 @@ def _field_name(argument: Any) -> str:
 
 
 def _argument_docs(function: Callable[..., Any]) -> dict[str, str]:
-    """The `Args:` of a docstring, by name."""
-    block = (inspect.getdoc(function) or "").partition("Args:\n")[2]
-    found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", block, re.MULTILINE)
-    return {name.rstrip("_"): " ".join(text.split()) for name, text in found}
+    """What a docstring says of each argument, and those of option classes of their attributes."""
+    hints = get_type_hints(function).values()
+    classes = [kind for hint in hints for kind in (hint, *get_args(hint)) if is_dataclass(kind)]
+    said: dict[str, str] = {}
+    for thing in (*classes, function):
+        block = re.split(r"^(?:Args|Attributes):\n", inspect.getdoc(thing) or "", flags=re.MULTILINE)[-1]
+        found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", block, re.MULTILINE)
+        said |= {name.rstrip("_"): " ".join(text.split()) for name, text in found}
+    return said
 
 
 # --- options ------------------------------------------------------------------------------------------------

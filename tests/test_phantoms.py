@@ -422,10 +422,8 @@ def test_an_image_no_patient_has_is_refused(wrong):
 def test_the_command_writes_them_and_says_what_was_planted(tmp_path, capsys):
     from plainfilm.cli import run
 
-    status = run(
-        ["phantoms", str(tmp_path / "set"), "--patients", "4", "--images-per-patient", "2", "--size", "32"]
-        + ["--classes", "a", "--classes", "b", "--markers", "1"]
-    )
+    few = ["--patients", "4", "--images-per-patient", "2", "--size", "32"]
+    status = run(["phantoms", str(tmp_path / "set"), *few, "--classes", "a", "--classes", "b", "--markers", "1"])
 
     said = capsys.readouterr().out
     assert status == 0

@@ -233,9 +233,7 @@ def test_training_stops_when_patience_ends(tmp_path):
     assert listener.epochs == list(range(1, len(result.history) + 1))
 
 
-@pytest.mark.parametrize(
-    ("choose", "expected"), [("loss", 2), ("balanced-accuracy", 3), ("last", 4)], ids=str
-)
+@pytest.mark.parametrize(("choose", "expected"), [("loss", 2), ("balanced-accuracy", 3), ("last", 4)], ids=str)
 def test_the_epoch_is_chosen_as_asked_and_the_first_of_equals_wins(choose, expected):
     history = [
         {"epoch": 1, "validation_loss": 0.5, "validation_balanced_accuracy": 0.6},
