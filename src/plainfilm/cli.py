@@ -35,6 +35,7 @@ app = cyclopts.App(
     help="Medical image classification with a number that holds on new patients. "
     "Research software, not a medical device.",
     version=__version__,
+    suppress_keyboard_interrupt=False,  # `run` says what it means
     default_parameter=cyclopts.Parameter(negative_iterable=()),  # no --empty-classes
 )
 for _name, _help in COMMANDS.items():

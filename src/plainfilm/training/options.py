@@ -40,7 +40,7 @@ class TrainingOptions(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
     keep_checkpoints: Literal["needed", "all"] = Field(
         "needed",
-        description="Needed: the last and the best epoch. All: every epoch, to be scored afterwards.",
+        description="Needed: to resume from, until the run is finished. All: every epoch, to be scored afterwards.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of weights, order and augmentation.")
 
