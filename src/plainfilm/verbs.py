@@ -35,7 +35,7 @@ def scan(
     data: str | Path,
     *,
     options: RunOptions | None = None,
-    output: Path | None = None,
+    output: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Table:
     """Read every file of DATA: used, skipped or refused, each with its reason.
@@ -50,7 +50,7 @@ def scan(
     listing = list_images(Path(data), options.source)
     table, _ = scan_listing(listing, workers=options.reading.workers, progress=progress)
     if output is not None:
-        write_text(output, safe_csv(table.account()))
+        write_text(Path(output), safe_csv(table.account()))
     return table
 
 
@@ -58,7 +58,7 @@ def train(
     data: str | Path,
     options: RunOptions | Mapping[str, Any] | None = None,
     *,
-    output: Path | None = None,
+    output: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: Progress | None = None,
@@ -89,7 +89,7 @@ def train(
         check_resumable(run)
         _check_same_options(run, options)
     else:
-        run = new_run(output, name=options.model.model.replace(":", "-"))
+        run = new_run(None if output is None else Path(output), name=options.model.model.replace(":", "-"))
         check_free(run, overwrite=overwrite)
     with locked(run.folder):
         if not resume:
@@ -349,7 +349,7 @@ def predict(
     images: str | Path,
     *,
     source: SourceOptions | None = None,
-    output: Path | None = None,
+    output: str | Path | None = None,
     batch_size: int = 64,
     workers: int | None = None,
     device: str = "auto",
@@ -374,7 +374,7 @@ def predict(
         DataError: `PRD_NONE` if not one image can be read; `BundleError` for a damaged bundle.
         UsageError: `RUN_EXISTS` if `output` would replace a file of a finished run.
     """
-    if output is not None and (output.parent / MANIFEST).is_file():
+    if output is not None and (Path(output).parent / MANIFEST).is_file():
         raise UsageError(f"'{output}' is inside a finished run. Choose another --output.", code="RUN_EXISTS")
     folders = find_bundles(Path(run))
     preprocessing = read_config(folders[0]).preprocessing
@@ -392,7 +392,7 @@ def predict(
     bundles = [load_bundle(folder) for folder in folders]
     predictions = predict_table(bundles, table, pixels, batch_size=batch_size, device=device, progress=progress)
     if output is not None:
-        predictions.save(output, table.left_out)
+        predictions.save(Path(output), table.left_out)
     return predictions, table
 
 
@@ -412,7 +412,8 @@ def evaluate(
 
     Args:
         run: A finished run.
-        data: Labelled images from elsewhere; without it the run's own test rows, whose scores are on file.
+        data: Labelled images from elsewhere; without it the run's own test rows, whose scores are on file. Images
+            that trained the model are known again by their pixels, and every score is then struck through.
         overrides: Options of `EvaluationOptions` that differ from the run's own, such as `{"positive": ["ill"]}`.
         source: Names of columns in `data`.
         progress: Told after every image.
@@ -426,6 +427,7 @@ def evaluate(
             predictions, patients=facts["patients"], split_unit=facts["split_unit"], options=options
         )
     predictions, table = predict(run, data, source=source, progress=progress)
+    predictions.table["split"] = _seen_before(opened, table)
     known = predictions.labelled().table["patient_id"].notna()
     unknown_classes = sorted(set(table.classes) - set(predictions.classes))
     if unknown_classes:
@@ -435,6 +437,14 @@ def evaluate(
         )
     patients = "documented" if len(known) and known.all() else "unknown"
     return evaluate_predictions(predictions, patients=patients, split_unit="patient", options=options)  # type: ignore[arg-type]
+
+
+def _seen_before(run: Run, table: Table) -> list[str]:
+    """The split each image had in `run`, known again by its pixels; `external` for an image the run never saw."""
+    before = run.read_table()
+    split = before["split"] if "fold" not in before.columns else ["train"] * len(before)  # every fold but one saw it
+    seen = dict(zip(before["pixel_sha256"], split, strict=True))
+    return [seen.get(digest) or "external" for digest in table.rows["pixel_sha256"]]
 
 
 def report(run: str | Path) -> Path:
