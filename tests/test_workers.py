@@ -255,8 +255,9 @@ from pathlib import Path
 from plainfilm.data.images import ImageRef
 from plainfilm.data.workers import decode_images
 results = decode_images([ImageRef(Path({str(good_refs[0].path)!r}))] * 100_000, workers=2)
-print("ready", next(results).code, flush=True)
+first = next(results).code
 try:
+    print("ready", first, flush=True)
     list(results)
 except KeyboardInterrupt:
     results.close()
@@ -271,7 +272,7 @@ except KeyboardInterrupt:
     ) as process:
         assert process.stdout.readline() == "ready None\n"
         os.killpg(process.pid, signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=120)
 
     assert (output, errors, process.returncode) == ("interrupted\n", "", 0)
     with pytest.raises(ProcessLookupError):
