@@ -34,7 +34,7 @@ from plainfilm.training.checkpoint import load_checkpoint
 SETTINGS = ["--model", "resnet1d", "--keep-checkpoints", "all", "--batch-size", "32"]
 ONE_CYCLE = ["--learning-rate", "0.003", "--no-augment"]
 RECIPES = {
-    "image": ("alzheimer-mri", ["--split", "image", "--epochs", "20", *ONE_CYCLE]),
+    "image": ("alzheimer-mri", ["--split", "image", "--epochs", "30", *ONE_CYCLE]),
     "patient": ("alzheimer-mri.csv", ["--split", "patient", "--epochs", "10", *ONE_CYCLE]),
     # The paper: SGD 0.1, a tenth of it every 20 of 60 epochs, no augmentation; here a tenth every 8 of 24.
     "paper": (
