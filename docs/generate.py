@@ -10,11 +10,11 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import plainfilm
-from plainfilm import commands
 from plainfilm.cli import COMMANDS, app
 from plainfilm.config import SECTIONS, option_fields
 from plainfilm.data.images import REASONS
@@ -43,12 +43,14 @@ def main() -> None:
 
 def describe_commands() -> str:
     """Each command with its arguments and its own flags; shared options are named by their section."""
-    return "\n".join(line for name, summary in COMMANDS.items() for line in _describe_command(name, summary))
+    return "\n".join(
+        line for name, (place, summary) in COMMANDS.items() for line in _describe_command(name, place, summary)
+    )
 
 
-def _describe_command(name: str, summary: str) -> Iterator[str]:
-    said = _argument_docs(getattr(commands, name))
-    arguments = [argument for argument in app[name].assemble_argument_collection() if argument.show]
+def _describe_command(name: str, place: str, summary: str) -> Iterator[str]:
+    said = _argument_docs(_command(place))
+    arguments = [argument for argument in _app_of(name).assemble_argument_collection() if argument.show]
     own = [argument for argument in arguments if _group(argument) not in SECTIONS]
     shared = {_group(argument) for argument in arguments} & SECTIONS.keys()
     positional = [argument for argument in own if _is_positional(argument)]
@@ -61,6 +63,19 @@ def _describe_command(name: str, summary: str) -> Iterator[str]:
     if shared:
         links = [f"[{section}](options.md#{section})" for section in SECTIONS if section in shared]
         yield f"\nAnd the options about: {', '.join(links)}."
+
+
+def _command(place: str) -> Callable[..., None]:
+    module, _, function = place.partition(":")
+    command: Callable[..., None] = getattr(import_module(f"plainfilm.commands.{module}"), function)
+    return command
+
+
+def _app_of(name: str) -> Any:
+    found = app
+    for word in name.split():
+        found = found[word]
+    return found
 
 
 def _argument_row(argument: Any, said: dict[str, str]) -> tuple[str, ...]:

@@ -17,18 +17,19 @@ import cyclopts
 from plainfilm import __version__
 from plainfilm.errors import Interrupted, PlainfilmError
 
-COMMANDS = {
-    "demo": "The whole story on synthetic images: no download, about two minutes.",
-    "scan": "Read every file: used, skipped or refused, each with its reason.",
-    "train": "Split by patient, train, evaluate on sealed test images, write the report.",
-    "evaluate": "Measure a run again, or its model on other data.",
-    "predict": "Score images with a trained model.",
-    "report": "Write a run's report again from its files.",
-    "models": "List models with parameters, FLOPs, weights and licences.",
-    "phantoms": "Write synthetic images with known patients and planted faults.",
-    "doctor": "What this machine has, and what to change.",
-    "config": "Every option, its default, and the schema of the options file.",
+COMMANDS = {  # what is typed: where it is, relative to plainfilm.commands, and its line in --help
+    "demo": ("running:demo", "The whole story on synthetic images: no download, about two minutes."),
+    "scan": ("running:scan", "Read every file: used, skipped or refused, each with its reason."),
+    "train": ("running:train", "Split by patient, train, evaluate on sealed test images, write the report."),
+    "evaluate": ("running:evaluate", "Measure a run again, or its model on other data."),
+    "predict": ("running:predict", "Score images with a trained model."),
+    "report": ("running:report", "Write a run's report again from its files."),
+    "models": ("asking:models", "List models with parameters, FLOPs, weights and licences."),
+    "phantoms": ("asking:phantoms", "Write synthetic images with known patients and planted faults."),
+    "doctor": ("asking:doctor", "What this machine has, and what to change."),
+    "config": ("asking:config", "Every option, its default, and the schema of the options file."),
 }
+GROUPS: dict[str, str] = {}  # first words of commands of two words
 
 app = cyclopts.App(
     name="plainfilm",
@@ -38,8 +39,11 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,  # `run` says what it means
     default_parameter=cyclopts.Parameter(negative_iterable=()),  # no --empty-classes
 )
-for _name, _help in COMMANDS.items():
-    app.command(f"plainfilm.commands:{_name}", name=_name, help=_help)
+for _group, _help in GROUPS.items():
+    app.command(cyclopts.App(name=_group, help=_help))
+for _name, (_place, _help) in COMMANDS.items():
+    *_first, _last = _name.split()
+    (app[_first[0]] if _first else app).command(f"plainfilm.commands.{_place}", name=_last, help=_help)
 
 
 def main() -> NoReturn:

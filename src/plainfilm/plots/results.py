@@ -1,26 +1,13 @@
-"""The only module that draws: curves, matrices, intervals and contact sheets, as SVG or PNG.
-
-One look for all: thin axes, a faint grid, the colours of Okabe and Ito (2008), which colour-blind readers
-can tell apart, and no title inside the frame, since the page around it has one. The same input gives the same
-bytes.
-"""
+"""Curves, matrices, intervals and contact sheets of one model's results."""
 
 from __future__ import annotations
 
 import io
 import math
-import re
-import threading
-import unicodedata
-import warnings
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from html import escape
-from typing import Any, Final
+from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -32,91 +19,21 @@ from PIL import Image
 
 from plainfilm.measures import Measure
 from plainfilm.metrics import row_share
-
-Array = npt.NDArray[Any]
-
-INK: Final = "#1f2328"
-MUTED: Final = "#6b7280"
-GRID: Final = "#d9dde2"
-SERIES: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195")
-DASHES: Final = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
-THEME: Final = {INK: "--ink", MUTED: "--muted", GRID: "--grid"} | {
-    color: f"--series-{number}" for number, color in enumerate(SERIES, start=1)
-}
-"""The CSS variable that takes the place of each colour in an SVG put into a page."""
-
-STYLE: Final[dict[Any, Any]] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "text.color": INK,
-    "text.parse_math": False,  # a class may be called "$5"
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.unicode_minus": False,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "lines.linewidth": 1.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "figure.facecolor": "white",
-    "axes.facecolor": "none",
-    "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
-    "svg.hashsalt": "plainfilm",
-}
-
-FULL_WIDTH: Final = 7.4  # inches; one plot across the report's column
-HALF_WIDTH: Final = 3.8  # two beside each other
-ZERO_WIDTH_JOINERS: Final = "\u200c\u200d"  # part of the spelling in Persian and Hindi
-
-# matplotlib keeps its settings per process, so only one thread may draw at a time.
-_drawing = threading.RLock()
-
-
-@contextmanager
-def _house_style() -> Iterator[None]:
-    with _drawing, matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # A browser has the glyphs that the drawing font lacks, and the SVG keeps the text.
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
-        yield
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A finished figure, with the sentence that stands for it where it cannot be seen."""
-
-    figure: Figure
-    alt: str
-
-    def svg(self, *, for_page: bool = False) -> str:
-        """The drawing as SVG text.
-
-        Args:
-            for_page: Give the bare `<svg>` element, without ids that could clash with another drawing's, on
-                a transparent ground and in the colours of the page's CSS variables (`THEME`), so that it
-                follows light and dark mode. Otherwise a file of its own.
-        """
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        with _house_style():
-            self.figure.savefig(buffer, format="svg", metadata=nothing, transparent=for_page)
-        return _for_page(buffer.getvalue(), self.alt) if for_page else buffer.getvalue()
-
-    def png(self, *, dpi: int = 150) -> bytes:
-        """The drawing as the bytes of a PNG file."""
-        buffer = io.BytesIO()
-        with _house_style():
-            self.figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-        return buffer.getvalue()
+from plainfilm.plots.drawing import (
+    DASHES,
+    FULL_WIDTH,
+    GRID,
+    HALF_WIDTH,
+    INK,
+    MUTED,
+    SERIES,
+    Array,
+    Drawing,
+    bare,
+    finished,
+    house_style,
+    readable,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,21 +55,6 @@ class Curve:
     prevalence: float | None = None
 
 
-def readable(text: str, *, limit: int = 120) -> str:
-    r"""The text as it may be shown: nothing invisible, nothing that turns the line around, not endless.
-
-    Control and bidirectional characters are written out (`\u202e`), since they can make a name look like
-    another; a text above `limit` characters keeps its beginning and its end.
-    """
-    visible = "".join(_visible(character) for character in text[: 4 * limit])
-    if len(text) > 4 * limit:
-        visible += "".join(_visible(character) for character in text[-limit:])
-    if len(visible) <= limit:
-        return visible
-    tail = limit // 3
-    return f"{visible[: limit - tail - 1]}…{visible[-tail:]}"
-
-
 def training_plot(history: pd.DataFrame, *, chosen_epoch: int | None = None) -> Drawing:
     """Loss and accuracy by epoch, training beside validation, with the learning rate below.
 
@@ -165,7 +67,7 @@ def training_plot(history: pd.DataFrame, *, chosen_epoch: int | None = None) -> 
     metrics = [name for name, columns in known.items() if _has_any(history, *columns)]
     with_rate = _has_any(history, "learning_rate")
     columns = max(len(metrics), 1)
-    with _house_style():
+    with house_style():
         figure = Figure(figsize=(FULL_WIDTH, 3.5 if with_rate else 2.9), layout="constrained")
         ratios = [4.2, 1] if with_rate else [1]
         axes = figure.subplots(len(ratios), columns, squeeze=False, sharex=True, height_ratios=ratios)
@@ -179,7 +81,7 @@ def training_plot(history: pd.DataFrame, *, chosen_epoch: int | None = None) -> 
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     kept = f"; the weights of epoch {chosen_epoch} were kept" if chosen_epoch is not None else ""
     what = " and ".join(metrics) or "nothing recorded"
-    return _finished(figure, f"Training and validation {what} over {len(history)} epochs{kept}.")
+    return finished(figure, f"Training and validation {what} over {len(history)} epochs{kept}.")
 
 
 def confusion_plot(counts: Sequence[Sequence[int]] | Array, classes: Sequence[str]) -> Drawing:
@@ -193,7 +95,7 @@ def confusion_plot(counts: Sequence[Sequence[int]] | Array, classes: Sequence[st
     names = [readable(name, limit=24) for name in classes]
     shares = np.nan_to_num(row_share(matrix.astype(np.float64)))
     side = min(max(2.6, 0.85 * len(names) + 1.4), FULL_WIDTH)
-    with _house_style():
+    with house_style():
         figure = Figure(figsize=(side, side * 0.86), layout="constrained")
         ax = figure.subplots()
         for row, column in np.ndindex(matrix.shape):
@@ -205,24 +107,24 @@ def confusion_plot(counts: Sequence[Sequence[int]] | Array, classes: Sequence[st
         ax.set_xticks(range(len(names)), names, rotation=rotation, ha=ha)
         ax.set_yticks(range(len(names)), names)
         ax.set(xlabel="Predicted", ylabel="Truth")
-        _bare(ax)
+        bare(ax)
     right = int(np.trace(matrix))
-    return _finished(figure, f"Confusion matrix of {len(names)} classes: {right} of {int(matrix.sum())} right.")
+    return finished(figure, f"Confusion matrix of {len(names)} classes: {right} of {int(matrix.sum())} right.")
 
 
 def roc_plot(curves: Sequence[Curve]) -> Drawing:
     """True positive rate against false positive rate, one line per class; the diagonal is guessing."""
-    with _house_style():
+    with house_style():
         figure, ax = _unit_square("False positive rate", "True positive rate")
         ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         _draw_curves(ax, curves)
         _legend_below(figure, ax)
-    return _finished(figure, f"ROC curves. {_areas_in_words(curves)}")
+    return finished(figure, f"ROC curves. {_areas_in_words(curves)}")
 
 
 def precision_recall_plot(curves: Sequence[Curve]) -> Drawing:
     """Precision against recall, one line per class; a tick at the right edge is the precision of a guess."""
-    with _house_style():
+    with house_style():
         figure, ax = _unit_square("Recall (sensitivity)", "Precision (PPV)")
         for curve, color, _ in _styled(curves):
             if curve.prevalence is not None:
@@ -230,7 +132,7 @@ def precision_recall_plot(curves: Sequence[Curve]) -> Drawing:
         # Steps, since a straight line between two thresholds promises a precision that none of them gives.
         _draw_curves(ax, [_best_at_each_recall(curve) for curve in curves], drawstyle="steps-pre")
         _legend_below(figure, ax)
-    return _finished(figure, f"Precision-recall curves. {_areas_in_words(curves)}")
+    return finished(figure, f"Precision-recall curves. {_areas_in_words(curves)}")
 
 
 def reliability_plot(
@@ -249,13 +151,13 @@ def reliability_plot(
         high: Upper end.
     """
     x, y = np.asarray(predicted, dtype=float), np.asarray(observed, dtype=float)
-    with _house_style():
+    with house_style():
         figure, ax = _unit_square("Score of the model", "Share that was right")
         ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
         ax.vlines(x, np.asarray(low), np.asarray(high), color=SERIES[0], linewidth=1.2)
         ax.plot(x, y, color=SERIES[0], marker="o", markersize=4.5)
     gap = float(np.abs(x - y).max()) if len(x) else 0.0
-    return _finished(figure, f"Reliability diagram of {len(x)} bins; the largest gap is {100 * gap:.0f} points.")
+    return finished(figure, f"Reliability diagram of {len(x)} bins; the largest gap is {100 * gap:.0f} points.")
 
 
 def interval_plot(measures: Sequence[Measure]) -> Drawing:
@@ -268,7 +170,7 @@ def interval_plot(measures: Sequence[Measure]) -> Drawing:
     kinds = list(dict.fromkeys(measure.name for measure in measures))
     subjects = list(dict.fromkeys(measure.of or "all" for measure in measures))
     names = [readable(subject, limit=24) for subject in subjects]
-    with _house_style():
+    with house_style():
         figure = Figure(figsize=(FULL_WIDTH, 0.85 + 0.3 * len(subjects)), layout="constrained")
         axes = figure.subplots(1, max(len(kinds), 1), squeeze=False, sharey=True)[0]
         for ax, kind in zip(axes, kinds, strict=False):
@@ -283,7 +185,7 @@ def interval_plot(measures: Sequence[Measure]) -> Drawing:
             ax.spines["left"].set_visible(False)
         axes[0].set_yticks(range(len(names)), names)
     listed = ", ".join(title_of(kind).lower() for kind in kinds)
-    return _finished(figure, f"Values with 95 % intervals for {len(subjects)} classes: {listed}.")
+    return finished(figure, f"Values with 95 % intervals for {len(subjects)} classes: {listed}.")
 
 
 def contact_sheet(images: Sequence[Array], captions: Sequence[str], *, columns: int = 6) -> Drawing:
@@ -295,7 +197,7 @@ def contact_sheet(images: Sequence[Array], captions: Sequence[str], *, columns: 
         columns: Pictures in a row.
     """
     rows = max(1, math.ceil(len(images) / columns))
-    with _house_style():
+    with house_style():
         figure = Figure(figsize=(1.25 * columns, 1.45 * rows), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for ax in cells:
@@ -304,7 +206,7 @@ def contact_sheet(images: Sequence[Array], captions: Sequence[str], *, columns: 
             ax.imshow(to_eight_bits(image), cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
             label = readable(caption, limit=22)
             ax.text(0.5, -0.03, label, transform=ax.transAxes, ha="center", va="top", fontsize=7)
-    return _finished(figure, f"Contact sheet of {min(len(images), len(captions))} images.")
+    return finished(figure, f"Contact sheet of {min(len(images), len(captions))} images.")
 
 
 def thumbnail_png(image: Array, *, side: int = 160) -> bytes:
@@ -335,23 +237,6 @@ def title_of(name: str) -> str:
     spoken = {"roc": "ROC", "auc": "AUC", "f1": "F1", "ppv": "PPV", "npv": "NPV"}
     first, *rest = (spoken.get(word, word) for word in name.split("_"))
     return " ".join([first[:1].upper() + first[1:], *rest])
-
-
-def _finished(figure: Figure, alt: str) -> Drawing:
-    layout = figure.get_layout_engine()
-    if layout is not None:
-        with _house_style():
-            layout.execute(figure)
-    # Once only: every save would else move the frames a little again, and no two files were alike.
-    figure.set_layout_engine("none")
-    return Drawing(figure, alt)
-
-
-def _visible(character: str) -> str:
-    hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-    if not hidden or character in ZERO_WIDTH_JOINERS:
-        return character
-    return f"\\u{ord(character):04x}"
 
 
 def _has_any(history: pd.DataFrame, *columns: str) -> bool:
@@ -403,13 +288,6 @@ def _cell_text(ax: Axes, row: int, column: int, *, count: int, share: float) -> 
     ink = "#ffffff" if share > 0.6 else INK
     ax.text(column, row - 0.1, f"{count:,}", ha="center", va="center", color=ink, fontsize=10)
     ax.text(column, row + 0.24, f"{100 * share:.0f} %", ha="center", va="center", color=ink, fontsize=7.5)
-
-
-def _bare(ax: Axes) -> None:
-    ax.grid(visible=False)
-    ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
 
 
 def _unit_square(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
@@ -481,27 +359,3 @@ def _interval(ax: Axes, row: int, measure: Measure) -> None:
     if measure.low is not None and measure.high is not None:
         ax.plot([measure.low, measure.high], [row, row], color=SERIES[0], linewidth=2.2, solid_capstyle="butt")
     ax.plot([measure.value], [row], color=SERIES[0], marker="o", markersize=5.5, markeredgecolor="none")
-
-
-def _for_page(svg: str, alt: str) -> str:
-    body = svg[svg.index("<svg") :].strip()
-    body = re.sub(r"<style[^<]*</style>", "", body, count=1)  # it would style the whole page
-    used = {name for pair in re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", body) for name in pair}
-    prefix = f"d{zlib.crc32(body.encode()):08x}-"
-    # Text is escaped, so "<" begins nothing but matplotlib's own tags: names of classes are left alone.
-    body = re.sub(r"<[^>]*>", lambda tag: _tag_for_page(tag[0], used, prefix), body)
-    opening = f'<svg role="img" aria-label="{escape(alt)}" style="stroke-linejoin: round" '
-    return body.replace("<svg ", opening, 1)
-
-
-def _tag_for_page(tag: str, used: set[str], prefix: str) -> str:
-    if tag.startswith("<svg"):
-        return re.sub(r" (?:width|height|xmlns:xlink)=\"[^\"]*\"", "", tag)
-    tag = re.sub(r" id=\"([^\"]+)\"", lambda match: f' id="{prefix}{match[1]}"' if match[1] in used else "", tag)
-    tag = re.sub(r"(?<=url\(#)|(?<=href=\"#)", prefix, tag)
-    tag = re.sub(r"font-family: [^;\"]+", "font-family: inherit", tag)
-    return re.sub(r"#[0-9a-f]{6}\b", lambda color: _theme_color(color[0]), tag)
-
-
-def _theme_color(color: str) -> str:
-    return f"var({THEME[color]}, {color})" if color in THEME else color

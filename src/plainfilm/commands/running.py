@@ -1,56 +1,17 @@
-"""The commands: each translates what was typed into one call of the library, and prints what came back."""
+"""The main job as commands: scan, train, evaluate, predict, report, and the demo."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from pydantic import BaseModel, create_model
-from rich.console import Console
-from rich.table import Table as Grid
 
-from plainfilm.config import SECTION_OF, SECTIONS, RunOptions, option_fields, options_schema, read_options
-from plainfilm.data.phantoms.options import Faults, PhantomOptions
+from plainfilm.commands.flags import EvaluateFlags, PredictFlags, ScanFlags, TrainFlags, asked, section_of, show
+from plainfilm.config import SECTION_OF, RunOptions, read_options
 from plainfilm.errors import UsageError
 from plainfilm.terminal import Terminal
-
-
-def _flags(name: str, sections: list[str]) -> type[BaseModel]:
-    """A class with a flag for every option of `sections`, all None until given on the command line."""
-    fields: dict[str, Any] = {}
-    for option, field in option_fields().items():
-        if SECTION_OF[option] in sections:
-            default = field.get_default(call_default_factory=True)
-            shown = (
-                ""
-                if default in (None, ())
-                else f" [default: {str(default).lower() if default in (True, False) else default}]"
-            )
-            text = Parameter(
-                help=f"{field.description}{shown}", group=SECTION_OF[option].capitalize(), show_default=False
-            )
-            fields[option] = (Annotated[field.annotation | None, text], None)  # type: ignore[operator]
-    return create_model(name, **fields)
-
-
-TrainFlags = _flags("TrainFlags", list(SECTIONS))
-ScanFlags = _flags("ScanFlags", ["source", "reading"])
-EvaluateFlags = _flags("EvaluateFlags", ["evaluation", "source"])
-PredictFlags = _flags("PredictFlags", ["source"])
-
-
-def _given(flags: BaseModel | None) -> dict[str, Any]:
-    return {} if flags is None else flags.model_dump(exclude_none=True)
-
-
-def _section(values: dict[str, Any], section: str) -> Any:
-    return getattr(
-        RunOptions.from_flat({name: v for name, v in values.items() if SECTION_OF[name] == section}), section
-    )
 
 
 def scan(
@@ -73,11 +34,11 @@ def scan(
     from plainfilm import verbs
     from plainfilm.summaries import scan_counts, scan_summary
 
-    table = verbs.scan(data, options=RunOptions.from_flat(_given(flags)), output=output, progress=Terminal(quiet=quiet))
+    table = verbs.scan(data, options=RunOptions.from_flat(asked(flags)), output=output, progress=Terminal(quiet=quiet))
     if json_:
         print(json.dumps(scan_counts(table), indent=2, ensure_ascii=False))
         return
-    _print(scan_summary(table))
+    show(scan_summary(table))
     if output is not None:
         print(f"account of every file: {output}")
 
@@ -110,7 +71,7 @@ def train(
     from plainfilm import verbs
     from plainfilm.summaries import run_summary
 
-    given = _given(flags)
+    given = asked(flags)
     if resume is not None:
         if options is not None or output is not None or overwrite or given:
             raise UsageError("--resume uses the options the run began with; give nothing else.", code="OPT_RESUME")
@@ -132,7 +93,7 @@ def train(
         resume=resume is not None,
         progress=watcher,
     )
-    _print(run_summary(run))
+    show(run_summary(run))
 
 
 def evaluate(
@@ -158,17 +119,17 @@ def evaluate(
     from plainfilm.storage import write_json
     from plainfilm.summaries import evaluation_summary
 
-    given = _given(flags)
+    given = asked(flags)
     measured = {name: value for name, value in given.items() if SECTION_OF[name] == "evaluation"}
     evaluation = verbs.evaluate(
-        run, data, overrides=measured, source=_section(given, "source"), progress=Terminal(quiet=quiet)
+        run, data, overrides=measured, source=section_of(given, "source"), progress=Terminal(quiet=quiet)
     )
     if output is not None:
         write_json(output, evaluation.to_json())
     if json_:
         print(json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False))
     else:
-        _print(evaluation_summary(evaluation))
+        show(evaluation_summary(evaluation))
 
 
 def predict(
@@ -202,14 +163,14 @@ def predict(
     predictions, table = verbs.predict(
         run,
         images,
-        source=_section(_given(flags), "source"),
+        source=section_of(asked(flags), "source"),
         output=output,
         batch_size=batch_size,
         device=device,
         workers=workers,
         progress=Terminal(quiet=quiet),
     )
-    _print(prediction_summary(predictions, table))
+    show(prediction_summary(predictions, table))
     print(f"{len(predictions)} images -> {output}")
 
 
@@ -239,99 +200,4 @@ def demo(
     """
     from plainfilm.demonstration import demonstrate
 
-    _print(demonstrate(output, overwrite=overwrite, progress=Terminal(quiet=quiet)))
-
-
-def phantoms(
-    folder: Path,
-    /,
-    *,
-    options: Annotated[PhantomOptions | None, Parameter(name="*", group="Phantoms")] = None,
-    faults: Annotated[Faults | None, Parameter(name="*", group="Faults")] = None,
-) -> None:
-    """Write synthetic images with known patients, as class folders beside manifest.csv and truth.json.
-
-    Args:
-        folder: Where to; must not exist or be empty.
-    """
-    from plainfilm.data.phantoms import write_phantoms
-
-    written = write_phantoms(folder, options or PhantomOptions(), faults)
-    print(f"{len(written.manifest)} images of {written.manifest['patient_id'].nunique()} patients -> {folder}")
-    for kind, count in Counter(fault.kind for fault in written.planted).items():
-        print(f"  planted: {count} {kind}")
-
-
-def models(pattern: str | None = None, /, *, json_: Annotated[bool, Parameter("--json", negative=())] = False) -> None:
-    """List models with parameters, FLOPs, input size, weights and their licence.
-
-    Args:
-        pattern: Part of a name, or a pattern such as 'timm:resnet*'; by default plainfilm's own.
-        json_: Print JSON.
-    """
-    from dataclasses import asdict
-
-    from plainfilm.models import list_models
-
-    found = list_models(pattern)
-    if not found:
-        raise UsageError(
-            f"No model matches '{pattern}'. See 'plainfilm models', or try a pattern such as 'timm:*{pattern}*'.",
-            code="UNKNOWN_MODEL",
-        )
-    if json_:
-        print(json.dumps([asdict(model) for model in found], indent=2))
-        return
-    grid = Grid(box=None, pad_edge=False, header_style="bold")
-    for heading in ("model", "parameters", "GFLOPs", "input", "pretrained weights", "licence"):
-        grid.add_column(heading, justify="right" if heading in ("parameters", "GFLOPs") else "left", overflow="fold")
-    for model in found:
-        grid.add_row(
-            model.name,
-            f"{model.parameters:,}" if model.parameters is not None else "",
-            f"{model.flops / 1e9:.2f}" if model.flops is not None else "",
-            f"{model.input_size}x{model.input_size}",
-            model.weights,
-            model.licence,
-        )
-    _print(grid)
-    if pattern is None:
-        print("Also any timm:NAME and torchvision:NAME; see: plainfilm models 'timm:resnet*'")
-
-
-def doctor() -> None:
-    """What this machine has, and what to change."""
-    from plainfilm.machine import examine
-
-    grid = Grid(box=None, pad_edge=False, show_header=False)
-    for name, value, advice in examine():
-        grid.add_row(name, value, advice)
-    _print(grid)
-
-
-def config(
-    *,
-    options: Path | None = None,
-    schema: Annotated[bool, Parameter(negative=())] = False,
-    flags: Annotated[TrainFlags | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
-) -> None:
-    """Print every option as it would be used, as a TOML file to start from.
-
-    Args:
-        options: TOML file to read first.
-        schema: Print the JSON schema of such a file instead.
-    """
-    if schema:
-        print(options_schema())
-        return
-    values = (read_options(options) if options is not None else {}) | _given(flags)
-    values.pop("data", None)
-    print(RunOptions.from_flat(values).to_toml(), end="")
-
-
-def _print(renderable: object) -> None:
-    """Results go to standard output; a table is not squeezed where nobody looks at a terminal."""
-    console = Console(highlight=False, soft_wrap=not isinstance(renderable, Grid))
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160, soft_wrap=not isinstance(renderable, Grid), file=sys.stdout)
-    console.print(renderable, markup=False) if isinstance(renderable, str) else console.print(renderable)
+    show(demonstrate(output, overwrite=overwrite, progress=Terminal(quiet=quiet)))

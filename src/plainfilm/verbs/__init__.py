@@ -1,0 +1,7 @@
+"""The public calls, one per command: what the command line can do, these can."""
+
+from plainfilm.verbs.scanning import scan
+from plainfilm.verbs.scoring import evaluate, predict
+from plainfilm.verbs.training import plan, report, train
+
+__all__ = ["evaluate", "plan", "predict", "report", "scan", "train"]

@@ -1,0 +1,122 @@
+"""What a trained model says of images, and how right it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plainfilm.bundle import find_bundles, load_bundle, read_config
+from plainfilm.data.scanning import scan_listing
+from plainfilm.data.sources import SourceOptions, list_images
+from plainfilm.data.table import Table
+from plainfilm.errors import DataError, TableError, UsageError
+from plainfilm.evaluation import evaluate_predictions
+from plainfilm.measures import Evaluation, EvaluationOptions
+from plainfilm.prediction import Predictions, predict_table
+from plainfilm.progress import Progress
+from plainfilm.runs import Run, open_run
+from plainfilm.storage import MANIFEST, read_json
+
+
+def predict(
+    run: str | Path,
+    images: str | Path,
+    *,
+    source: SourceOptions | None = None,
+    output: str | Path | None = None,
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> tuple[Predictions, Table]:
+    """Score images with a trained model, from its bundle alone.
+
+    Args:
+        run: A run's folder, or a bundle's.
+        images: Anything `list_images` understands; labels are not needed.
+        source: Names of columns, where they are not the usual ones.
+        output: CSV or JSON file to write, by its ending.
+        batch_size: Images at once.
+        workers: Decoding processes.
+        device: Where to compute.
+        progress: Told after every image.
+
+    Returns:
+        The predictions, and the table with every file left out.
+
+    Raises:
+        DataError: `PRD_NONE` if not one image can be read; `BundleError` for a damaged bundle.
+        UsageError: `RUN_EXISTS` if `output` would replace a file of a finished run.
+    """
+    if output is not None and (Path(output).parent / MANIFEST).is_file():
+        raise UsageError(f"'{output}' is inside a finished run. Choose another --output.", code="RUN_EXISTS")
+    folders = find_bundles(Path(run))
+    preprocessing = read_config(folders[0]).preprocessing
+    listing = list_images(Path(images), source)
+    table, pixels = scan_listing(
+        listing,
+        size=(preprocessing.height, preprocessing.width),
+        fit=preprocessing.fit,
+        workers=workers,
+        progress=progress,
+    )
+    if not len(table) or pixels is None:
+        reason = next((f": {item.path}: {item.code} ({item.detail})" for item in table.refused), ".")
+        raise DataError(f"Not one image of '{images}' can be read{reason}", code=_first_code(table))
+    bundles = [load_bundle(folder) for folder in folders]
+    predictions = predict_table(bundles, table, pixels, batch_size=batch_size, device=device, progress=progress)
+    if output is not None:
+        predictions.save(Path(output), table.left_out)
+    return predictions, table
+
+
+def _first_code(table: Table) -> str:
+    return table.refused[0].code if table.refused else "PRD_NONE"
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    source: SourceOptions | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a run again, for instance with `positive` classes; or measure its model on other data.
+
+    Args:
+        run: A finished run.
+        data: Labelled images from elsewhere; without it the run's own test rows, whose scores are on file. Images
+            that trained the model are known again by their pixels, and every score is then struck through.
+        overrides: Options of `EvaluationOptions` that differ from the run's own, such as `{"positive": ["ill"]}`.
+        source: Names of columns in `data`.
+        progress: Told after every image.
+    """
+    opened = open_run(Path(run))
+    facts = read_json(opened.facts)
+    options = EvaluationOptions.model_validate(facts["options"]["evaluation"] | dict(overrides or {}))
+    if data is None:
+        predictions = Predictions.load(opened.predictions).tested(facts["tested_on"])
+        return evaluate_predictions(
+            predictions, patients=facts["patients"], split_unit=facts["split_unit"], options=options
+        )
+    predictions, table = predict(run, data, source=source, progress=progress)
+    predictions.table["split"] = _seen_before(opened, table)
+    known = predictions.labelled().table["patient_id"].notna()
+    unknown_classes = sorted(set(table.classes) - set(predictions.classes))
+    if unknown_classes:
+        raise TableError(
+            f"the data have class '{unknown_classes[0]}', which this model does not know.",
+            code="TAB_UNKNOWN_CLASS",
+        )
+    patients = "documented" if len(known) and known.all() else "unknown"
+    return evaluate_predictions(predictions, patients=patients, split_unit="patient", options=options)  # type: ignore[arg-type]
+
+
+def _seen_before(run: Run, table: Table) -> list[str]:
+    """The split each image had in `run`, known again by its pixels; `external` for an image the run never saw."""
+    before = run.read_table()
+    split = before["split"] if "fold" not in before.columns else ["train"] * len(before)  # every fold but one saw it
+    seen = dict(zip(before["pixel_sha256"], split, strict=True))
+    return [seen.get(digest) or "external" for digest in table.rows["pixel_sha256"]]
