@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from plainfilm import verbs
-from plainfilm.data.augment import AugmentOptions
+from plainfilm.data.augment import make_augmentation
 from plainfilm.data.phantoms import PhantomOptions, write_phantoms
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.preprocessing import Preprocessing
@@ -110,7 +110,7 @@ class Discs(nn.Module):
         return self.head(self.features(images).flatten(1))
 
 
-def shapes(counts=(16, 16), *, seed: int = 0, shuffled: bool = False) -> LabelledImages:
+def shapes(counts=(16, 16), *, seed: int = 0, shuffled: bool = False, augment=None) -> LabelledImages:
     """Discs (class 0) and squares (class 1) of 16x16 pixels, noisy, anywhere in the image."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(len(counts)), counts)).astype(np.int64)
@@ -120,7 +120,9 @@ def shapes(counts=(16, 16), *, seed: int = 0, shuffled: bool = False) -> Labelle
         row, column = rng.uniform(6, 10, size=2)
         away = np.hypot(y - row, x - column) if label == 0 else np.maximum(abs(y - row), abs(x - column))
         store.put(index, np.clip(200 * (away < 4) + rng.normal(30, 10, (16, 16)), 0, 255).astype(np.uint8))
-    return LabelledImages(store, rng.permutation(labels) if shuffled else labels)
+    return LabelledImages(
+        store, rng.permutation(labels) if shuffled else labels, PLAIN, make_augmentation(augment) if augment else None
+    )
 
 
 PLAIN = Preprocessing(height=16, width=16, fit="pad", mean=0.3, std=0.3)
@@ -132,11 +134,9 @@ def fit_shapes(folder: Path, *, train=None, validation=None, model=None, augment
     options = TrainingOptions(**{"epochs": 3, "batch_size": 8, "device": "cpu", "precision": "32-true", **others})
     return fit(
         model or Discs(),
-        train or shapes(),
+        train or shapes(augment=augment),
         validation or shapes(seed=1),
         num_classes=2,
-        preprocessing=PLAIN,
-        augment=augment or AugmentOptions(augment=False),
         options=options,
         folder=folder,
         **to_fit,

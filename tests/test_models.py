@@ -38,7 +38,7 @@ needs_squeezenet = pytest.mark.skipif(
     not (SQUEEZENET.is_file() and XRAYS.is_dir()), reason="needs the real weights and images in ../shared"
 )
 
-ADAPTERS: tuple[Adapter, ...] = ("conv1x1", "sum", "replicate")
+ADAPTERS: tuple[Adapter, ...] = ("conv1x1", "depthwise", "sum", "replicate")
 STEMS: tuple[Stem, ...] = ("conv7", "conv3", "patch4")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TINY = "timm:test_resnet"  # 0.5 million parameters
@@ -178,7 +178,7 @@ def test_adapters_show_the_backbone_what_it_was_trained_on(
     normalised = (grey - np.mean(mean)) / np.mean(std)
 
     # `sum` comes last, since it changes the backbone in place.
-    for adapter in ("replicate", "conv1x1", "sum"):
+    for adapter in ("replicate", "conv1x1", "depthwise", "sum"):
         model = adapt_to_one_channel(rgb, adapter, mean=mean, std=std)
         assert torch.allclose(model(normalised), wanted, atol=1e-4)
 
@@ -193,8 +193,8 @@ def test_summed_weights_are_approximate_only_where_the_kernel_reaches_over_the_b
     assert difference.max() > 1e-3
 
 
-@pytest.mark.parametrize(("adapter", "learned"), [("conv1x1", 6), ("replicate", 0), ("sum", None)])
-def test_only_conv1x1_adds_something_to_learn(adapter: Adapter, learned: int | None):
+@pytest.mark.parametrize(("adapter", "learned"), [("conv1x1", 6), ("depthwise", 3), ("replicate", 0), ("sum", None)])
+def test_adapters_add_little_to_learn(adapter: Adapter, learned: int | None):
     model = adapt_to_one_channel(backbone(bias=True, padding=1), adapter, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
     if learned is None:
@@ -225,10 +225,21 @@ def test_an_unknown_adapter_is_answered_with_the_nearest():
 # --- Names and costs -------------------------------------------------------------------------------------
 
 
-def test_the_models_of_the_paper_are_listed_with_their_costs():
+def test_the_models_of_the_papers_are_listed_with_their_costs():
     infos = {info.name: info for info in list_models()}
 
-    assert {"resnet1d", "resnet50-1d"} <= infos.keys()
+    assert {"resnet1d", "resnet50-1d", "inceptionv3-top", "conv-top"} <= infos.keys()
+    assert {
+        "perceptron",
+        "mlp",
+        "lenet5",
+        "alexnet",
+        "vgg16",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "vit",
+    } <= infos.keys()
     assert all(info.parameters and info.flops and info.licence and info.source for info in infos.values())
     assert infos["resnet1d"].weights == "none"
     assert infos["resnet50-1d"].weights == "timm/resnet50.tv_in1k/model.safetensors"
@@ -287,7 +298,7 @@ def test_a_file_of_weights_has_a_licence_that_only_its_owner_knows():
     ("name", "offered"),
     [
         ("resnet1", "resnet1d"),
-        ("resnet18", "timm:resnet18"),
+        ("resnet101", "timm:resnet101"),
         ("timm:resnt18", "timm:resnet18"),
         ("timm:resnet18.tv_in2k", "timm:resnet18.tv_in1k"),
         ("torchvision:resnet1", "torchvision:resnet18"),
@@ -647,5 +658,6 @@ def test_imagenet_weights_give_nearly_the_same_logits_through_every_adapter():
 
     assert logits["replicate"].std() > 1  # it sees something: random weights give 0.01
     assert torch.allclose(logits["conv1x1"], logits["replicate"], atol=1e-3)
+    assert torch.allclose(logits["depthwise"], logits["replicate"], atol=1e-3)
     # SqueezeNet's first convolution has no padding, so that its sum is exact.
     assert torch.allclose(logits["sum"], logits["replicate"], atol=1e-3)

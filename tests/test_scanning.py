@@ -18,7 +18,7 @@ from plainfilm.data import pixels
 from plainfilm.data.fitting import fit_image
 from plainfilm.data.images import ImageRef, read_image
 from plainfilm.data.pixels import PixelStore
-from plainfilm.data.preprocessing import IntensityOptions, Preprocessing
+from plainfilm.data.preprocessing import FittingOptions, IntensityOptions, Preprocessing
 from plainfilm.data.scanning import scan_listing
 from plainfilm.data.sources import list_images
 from plainfilm.data.table import LeftOut, Listing, make_rows
@@ -268,7 +268,7 @@ def store_of(images: np.ndarray) -> PixelStore:
 
 def fitted(store: PixelStore, pretrained: tuple[float, float] | None = None, **options: str) -> Preprocessing:
     return Preprocessing.fit_training(
-        store, fit="pad", options=IntensityOptions.model_validate(options), pretrained=pretrained
+        store, fitting=FittingOptions(), options=IntensityOptions.model_validate(options), pretrained=pretrained
     )
 
 

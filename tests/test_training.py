@@ -1,6 +1,7 @@
 """The training loop on a network of a few hundred weights: what it learns, how it stops, how it goes on."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from plainfilm.data.augment import AugmentOptions
+from plainfilm.data.augment import AugmentOptions, make_augmentation
 from plainfilm.data.pixels import PixelStore
 from plainfilm.errors import BundleError, Interrupted, ResourceError, TrainingError, UsageError
 from plainfilm.progress import Silent
@@ -19,7 +20,7 @@ from plainfilm.training.checkpoint import FILES
 from plainfilm.training.device import choose_device, choose_precision
 from plainfilm.training.loop import best_epoch, make_optimizer, make_schedule
 from plainfilm.training.options import TrainingOptions
-from small_runs import Discs, Stopper, fit_shapes, same_weights, shapes
+from small_runs import PLAIN, Discs, Stopper, fit_shapes, same_weights, shapes
 
 ONE_CYCLE = {"optimizer": "adamw", "schedule": "one-cycle", "epochs": 6}
 STEPS = {"optimizer": "sgd", "schedule": "step", "step_epochs": 2, "learning_rate": 0.02, "epochs": 6}
@@ -101,13 +102,13 @@ def test_the_rare_class_is_found_when_classes_count_equally(tmp_path, imbalance)
 
 def test_augmentation_changes_what_is_learnt_but_not_the_images(tmp_path):
     train = shapes()
-    before = train.pixels.values(range(len(train)))
+    before = train.pixels.values(range(len(train.labels)))
 
     plain = fit_shapes(tmp_path / "plain", train=train)
-    augmented = fit_shapes(tmp_path / "augmented", train=train, augment=AUGMENT)
+    augmented = fit_shapes(tmp_path / "augmented", train=replace(train, augmentation=make_augmentation(AUGMENT)))
 
     assert not same_weights(plain, augmented)
-    assert np.array_equal(before, train.pixels.values(range(len(train))))
+    assert np.array_equal(before, train.pixels.values(range(len(train.labels))))
 
 
 # --- seeds --------------------------------------------------------------------------------------------------
@@ -356,7 +357,7 @@ def test_pixels_that_are_no_numbers_stop_the_training(tmp_path):
         store.put(index, np.full((16, 16), np.nan, dtype=np.float32))
 
     with pytest.raises(TrainingError) as caught:
-        fit_shapes(tmp_path, train=LabelledImages(store, np.array([0, 1, 0, 1])))
+        fit_shapes(tmp_path, train=LabelledImages(store, np.array([0, 1, 0, 1]), PLAIN))
     assert caught.value.code == "TRN_NOT_FINITE"
 
 

@@ -44,7 +44,8 @@ class Architecture(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    adapter: Literal["conv1x1", "sum", "replicate"]
+    adapter: Literal["conv1x1", "sum", "replicate", "depthwise"]
+    head: Literal["own", "linear", "conv"] = "own"
     num_classes: int = Field(ge=1, le=100_000)
     in_channels: int = 1
     image_size: int = Field(ge=1, le=4096)
@@ -133,6 +134,7 @@ def _build(architecture: Architecture) -> nn.Module:
             architecture.name,
             num_classes=architecture.num_classes,
             adapter=architecture.adapter,
+            head=architecture.head,
             image_size=architecture.image_size,
         )
     except UsageError as error:  # what is a slip of the user's elsewhere is a bad file here

@@ -31,6 +31,16 @@ class ReadingOptions(BaseModel):
     workers: int | None = Field(None, ge=0, le=256, description="Decoding processes; by default one per processor.")
 
 
+class ReportOptions(BaseModel):
+    """What the report shows beside the numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gallery: bool = Field(
+        True, description="Heat maps beside the example pictures, where their method passes the randomisation check."
+    )
+
+
 SECTIONS: dict[str, type[BaseModel]] = {
     "source": SourceOptions,
     "reading": ReadingOptions,
@@ -41,6 +51,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "augment": AugmentOptions,
     "training": TrainingOptions,
     "evaluation": EvaluationOptions,
+    "report": ReportOptions,
 }
 SECTION_OF = {name: section for section, options in SECTIONS.items() for name in options.model_fields}
 assert len(SECTION_OF) == sum(len(options.model_fields) for options in SECTIONS.values()), "an option name occurs twice"
@@ -60,6 +71,7 @@ class RunOptions(BaseModel):
     augment: AugmentOptions = AugmentOptions()
     training: TrainingOptions = TrainingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
+    report: ReportOptions = ReportOptions()
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Self:

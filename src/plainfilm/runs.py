@@ -52,6 +52,11 @@ class Run:
         return self.folder / "predictions.csv"
 
     @property
+    def augmentation(self) -> Path:
+        """Training images beside what augmentation makes of them."""
+        return self.folder / "augmentation.png"
+
+    @property
     def evaluation(self) -> Path:
         """Every number with interval and count."""
         return self.folder / "evaluation.json"

@@ -11,10 +11,13 @@ from PIL import Image
 from plainfilm.errors import UsageError, unknown_name
 
 Fit = Literal["pad", "stretch"]
+Resample = Literal["smooth", "nearest"]
 
 
-def fit_image(image: NDArray[Any], *, height: int, width: int, fit: Fit = "pad") -> NDArray[Any]:
-    """Resize an image by antialiased bilinear interpolation, computed in float32.
+def fit_image(
+    image: NDArray[Any], *, height: int, width: int, fit: Fit = "pad", resample: Resample = "smooth"
+) -> NDArray[Any]:
+    """Resize an image; by antialiased bilinear interpolation, computed in float32, unless told otherwise.
 
     An image that already has the size comes back bit for bit. With `pad`, the larger image that fits is
     centred between borders of the image's own minimum (the odd row or column goes to the bottom or
@@ -26,6 +29,7 @@ def fit_image(image: NDArray[Any], *, height: int, width: int, fit: Fit = "pad")
         height: Rows wanted, at least 1.
         width: Columns wanted, at least 1.
         fit: `pad` or `stretch`.
+        resample: `smooth`, or `nearest`: the nearest pixel, unchanged (as Keras resized images until 2018).
 
     Returns:
         `(height, width)`, of the same dtype; integers are rounded to the nearest.
@@ -39,13 +43,13 @@ def fit_image(image: NDArray[Any], *, height: int, width: int, fit: Fit = "pad")
     if image.shape == (height, width):
         return image
     if fit == "stretch":
-        return _resized(image, height, width)
+        return _resized(image, height, width, resample)
     scale = min(height / image.shape[0], width / image.shape[1])
     inner_height = min(height, max(1, round(image.shape[0] * scale)))
     inner_width = min(width, max(1, round(image.shape[1] * scale)))
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     fitted = np.full((height, width), image.min(), dtype=image.dtype)
-    fitted[top : top + inner_height, left : left + inner_width] = _resized(image, inner_height, inner_width)
+    fitted[top : top + inner_height, left : left + inner_width] = _resized(image, inner_height, inner_width, resample)
     return fitted
 
 
@@ -55,12 +59,13 @@ def check_fit(fit: str) -> None:
         raise unknown_name("fit", fit, get_args(Fit))
 
 
-def _resized(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+def _resized(image: NDArray[Any], height: int, width: int, resample: Resample) -> NDArray[Any]:
     if image.shape == (height, width):
         return image
     # Pillow widens the filter by the scale when it shrinks, so that no pixel goes unseen; mode "F" is float32.
     floats = Image.fromarray(image.astype(np.float32, copy=False))
-    resized: NDArray[Any] = np.asarray(floats.resize((width, height), Image.Resampling.BILINEAR))
+    filters = {"smooth": Image.Resampling.BILINEAR, "nearest": Image.Resampling.NEAREST}
+    resized: NDArray[Any] = np.asarray(floats.resize((width, height), filters[resample]))
     if image.dtype.kind == "u":
         # No clipping: an average of pixels lies between them.
         resized = np.rint(resized)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plainfilm.data.refusals import refuse
 
+Channel = Literal["grey", "red", "green", "blue"]
+_PLANES: dict[Channel, int] = {"red": 0, "green": 1, "blue": 2}
+
 
 def grey_channel(
-    colour: NDArray[Any], *, alpha: NDArray[Any] | None, white_is_zero: bool, orientation: int
+    colour: NDArray[Any],
+    *,
+    alpha: NDArray[Any] | None,
+    white_is_zero: bool,
+    orientation: int,
+    channel: Channel = "grey",
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Turn samples of any layout into one upright channel in which bright is high.
 
@@ -20,6 +28,7 @@ def grey_channel(
         colour: `(height, width)` or `(height, width, 3)`, of any integer or float dtype.
         alpha: `(height, width)`, unsigned, opaque at the largest value of its dtype; None without alpha.
         white_is_zero: Whether the samples are low where the image is bright.
+        channel: What of a colour image is kept; a grey image has but the one.
         orientation: 1 to 8 as EXIF has it; 0 if it could not be read, which leaves the pixels as they lie.
 
     Returns:
@@ -33,7 +42,7 @@ def grey_channel(
     if white_is_zero:
         pixels = _inverted(pixels)
         notes.append("white-is-zero")
-    pixels = _grey(pixels, notes)
+    pixels = _grey(pixels, notes, channel)
     if alpha is not None:
         pixels = _over_black(pixels, alpha, notes)
     if orientation != 1:
@@ -63,9 +72,12 @@ def _inverted(pixels: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(pixels.dtype.type(brightest) - pixels)
 
 
-def _grey(colour: NDArray[Any], notes: list[str]) -> NDArray[Any]:
+def _grey(colour: NDArray[Any], notes: list[str], channel: Channel) -> NDArray[Any]:
     if colour.ndim == 2:
         return colour
+    if channel != "grey":
+        notes.append(f"{channel}-channel")
+        return colour[..., _PLANES[channel]]
     red, green, blue = colour[..., 0], colour[..., 1], colour[..., 2]
     if np.array_equal(red, green) and np.array_equal(red, blue):
         notes.append("equal-channels")

@@ -29,7 +29,7 @@ from plainfilm.data.formats.png import png_header
 from plainfilm.data.formats.recognising import SUFFIXES, recognise
 from plainfilm.data.formats.tiff import tiff_header
 from plainfilm.data.formats.webp import webp_header
-from plainfilm.data.grey import grey_channel, significant_bits
+from plainfilm.data.grey import Channel, grey_channel, significant_bits
 from plainfilm.data.refusals import REASONS, refuse
 from plainfilm.errors import ImageError
 
@@ -106,7 +106,9 @@ class DecodeRecord:
     notes: tuple[str, ...] = ()
 
 
-def read_image(source: Path | bytes | ImageRef, *, limits: ImageLimits | None = None) -> tuple[Pixels, DecodeRecord]:
+def read_image(
+    source: Path | bytes | ImageRef, *, limits: ImageLimits | None = None, channel: Channel = "grey"
+) -> tuple[Pixels, DecodeRecord]:
     """Decode one image to one grey channel, at its full depth.
 
     Colour becomes grey: three equal channels give that channel exactly, others ITU-R 601-2 luma
@@ -117,6 +119,7 @@ def read_image(source: Path | bytes | ImageRef, *, limits: ImageLimits | None = 
     Args:
         source: A file, its bytes, or a place inside a parquet or npz file.
         limits: Refuses what exceeds them; `max_seconds` is not held here.
+        channel: `grey`, or one channel of a colour image by itself; a grey image has but the one.
 
     Returns:
         `(height, width)`, contiguous: uint8, uint16, or float32 (from floats, signed and 32-bit
@@ -129,8 +132,8 @@ def read_image(source: Path | bytes | ImageRef, *, limits: ImageLimits | None = 
     with _one_error():
         found = _fetch(source, limits)
         if isinstance(found, np.ndarray):
-            return _read_array(found, limits)
-        return _read_encoded(found, limits, suffix=_suffix(source))
+            return _read_array(found, limits, channel)
+        return _read_encoded(found, limits, channel, suffix=_suffix(source))
 
 
 @contextmanager
@@ -181,7 +184,7 @@ _HEADERS: dict[Format, Callable[[bytes], Header]] = {
 }
 
 
-def _read_encoded(data: bytes, limits: ImageLimits, *, suffix: str) -> tuple[Pixels, DecodeRecord]:
+def _read_encoded(data: bytes, limits: ImageLimits, channel: Channel, *, suffix: str) -> tuple[Pixels, DecodeRecord]:
     name = recognise(data)
     header = _HEADERS[name](data)
     sample_bytes = -(-header.depth // 8) * header.channels
@@ -192,6 +195,7 @@ def _read_encoded(data: bytes, limits: ImageLimits, *, suffix: str) -> tuple[Pix
     return _finish(
         samples._replace(notes=notes),
         data,
+        channel=channel,
         format=name,
         channels=header.channels,
         stored_bits=1 if samples.mode == "1" else header.depth,
@@ -200,7 +204,7 @@ def _read_encoded(data: bytes, limits: ImageLimits, *, suffix: str) -> tuple[Pix
     )
 
 
-def _read_array(array: Pixels, limits: ImageLimits) -> tuple[Pixels, DecodeRecord]:
+def _read_array(array: Pixels, limits: ImageLimits, channel: Channel) -> tuple[Pixels, DecodeRecord]:
     """One image of an npz array: `(height, width)`, or with 1 or 3 channels last."""
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
         refuse(
@@ -214,6 +218,7 @@ def _read_array(array: Pixels, limits: ImageLimits) -> tuple[Pixels, DecodeRecor
     return _finish(
         Samples(str(array.dtype), colour if channels == 3 else colour.reshape(array.shape[:2]), None, notes),
         array.tobytes(),
+        channel=channel,
         format="ARRAY",
         channels=channels,
         stored_bits=1 if array.dtype == bool else 8 * array.itemsize,
@@ -246,6 +251,7 @@ def _finish(
     samples: Samples,
     encoded: bytes,
     *,
+    channel: Channel,
     format: Format | Literal["ARRAY"],
     channels: int,
     stored_bits: int,
@@ -254,7 +260,7 @@ def _finish(
 ) -> tuple[Pixels, DecodeRecord]:
     """Samples to grey pixels, checked, with their record."""
     pixels, grey_notes = grey_channel(
-        samples.colour, alpha=samples.alpha, white_is_zero=white_is_zero, orientation=orientation
+        samples.colour, alpha=samples.alpha, white_is_zero=white_is_zero, orientation=orientation, channel=channel
     )
     _refuse_empty(pixels)
     return pixels, DecodeRecord(

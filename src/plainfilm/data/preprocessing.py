@@ -27,6 +27,9 @@ class FittingOptions(BaseModel):
         description="Pad keeps the aspect ratio, and shows it by its borders; stretch fills the size, and hides it "
         "from the eye. Where shapes differ between classes, either can leak the class.",
     )
+    resample: Literal["smooth", "nearest"] = Field(
+        "smooth", description="Antialiased bilinear, or the nearest pixel unchanged (as Keras resized images in 2018)."
+    )
 
 
 class IntensityOptions(BaseModel):
@@ -53,6 +56,7 @@ class Preprocessing(BaseModel):
         height: Rows of the model's input.
         width: Columns.
         fit: `pad` or `stretch`.
+        resample: `smooth` or `nearest`.
         low: Value that becomes 0; in units of the full range for integer images, in their own for float images.
         high: Value that becomes 1.
         mean: Mean taken off after that.
@@ -65,6 +69,7 @@ class Preprocessing(BaseModel):
     height: int
     width: int
     fit: Literal["pad", "stretch"]
+    resample: Literal["smooth", "nearest"] = "smooth"
     low: float = 0.0
     high: float = 1.0
     mean: float = 0.0
@@ -76,7 +81,7 @@ class Preprocessing(BaseModel):
         cls,
         training: PixelStore,
         *,
-        fit: Literal["pad", "stretch"],
+        fitting: FittingOptions,
         options: IntensityOptions,
         pretrained: tuple[float, float] | None = None,
         seed: int = 0,
@@ -85,7 +90,7 @@ class Preprocessing(BaseModel):
 
         Args:
             training: The training rows, and no others.
-            fit: How the images were fitted to the size.
+            fitting: How the images were fitted to the size.
             options: What to fit.
             pretrained: Mean and standard deviation the weights expect, on [0, 1]; None without weights.
             seed: For the sample of images that percentiles are taken from.
@@ -114,7 +119,8 @@ class Preprocessing(BaseModel):
         return cls(
             height=training.shape[1],
             width=training.shape[2],
-            fit=fit,
+            fit=fitting.fit,
+            resample=fitting.resample,
             low=low,
             high=high,
             mean=mean,
@@ -142,8 +148,9 @@ class Preprocessing(BaseModel):
             "pad": "padded with its darkest value to keep the aspect ratio",
             "stretch": "stretched, which hides the aspect ratio from the eye but not from the model",
         }[self.fit]
+        how = {"smooth": "antialiased bilinear", "nearest": "nearest pixel"}[self.resample]
         return (
-            f"One grey channel, resized to {self.height}x{self.width} (antialiased bilinear) and {shape}; "
+            f"One grey channel, resized to {self.height}x{self.width} ({how}) and {shape}; "
             f"intensities: {self.source} (low {self.low:.4g}, high {self.high:.4g}, mean {self.mean:.4g}, "
             f"SD {self.std:.4g})."
         )

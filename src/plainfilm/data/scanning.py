@@ -8,7 +8,8 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from plainfilm.data.fitting import Fit
+from plainfilm.data.fitting import Fit, Resample
+from plainfilm.data.grey import Channel
 from plainfilm.data.images import DecodeRecord, ImageLimits
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.table import LeftOut, Listing, Table, free_name
@@ -21,6 +22,8 @@ def scan_listing(
     *,
     size: tuple[int, int] | None = None,
     fit: Fit = "pad",
+    resample: Resample = "smooth",
+    channel: Channel = "grey",
     limits: ImageLimits | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -31,6 +34,8 @@ def scan_listing(
         listing: What a source names.
         size: `(height, width)` to fit the pixels to; without it only the table is made.
         fit: How they are fitted.
+        resample: How values between pixels are found.
+        channel: What of colour images is kept; hashes are then of that channel.
         limits: What a file may ask for before it is decoded.
         workers: Decoding processes; by default one per processor.
         progress: Told after every image.
@@ -49,6 +54,8 @@ def scan_listing(
             limits=limits or ImageLimits(),
             size=size,
             fit=fit,
+            resample=resample,
+            channel=channel,
             workers=workers,
         ):
             if decoded.record is None:

@@ -15,6 +15,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from plainfilm.data.folders import OTHER_SUFFIXES, FoundFile, list_class_folders, listed, walk_files
+from plainfilm.data.hub import fetch_dataset, is_hub_id, parse_hub_id
 from plainfilm.data.images import ImageRef
 from plainfilm.data.manifests import (
     LABEL_NAMES,
@@ -64,14 +65,17 @@ def list_images(data: Path, options: SourceOptions | None = None) -> Listing:
 
     Args:
         data: Class folders (with or without split folders), a folder of parquet shards, a CSV, TSV or parquet
-            table, or a MedMNIST `.npz`.
+            table, a MedMNIST `.npz`, or the id of a data set on the Hugging Face hub, `hf:OWNER/NAME`.
         options: Names of columns, where they are not the usual ones.
 
     Raises:
+        ResourceError: `RES_DOWNLOAD` if a data set is neither in the hub's cache nor to be had.
         DataError: `TAB_MISSING`, `TAB_URL`, `TAB_NOT_A_FILE`, `TAB_UNREADABLE` or `TAB_FORMAT`: DATA itself.
         UsageError: `OPT_IMAGES` if `images` is not a folder.
         TableError: If nothing can be made of what it holds; see the code.
     """
+    if is_hub_id(data):
+        data = fetch_dataset(parse_hub_id(data))
     _check_place(data)
     try:
         listing = _reader(data)(data, options or SourceOptions())

@@ -31,7 +31,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plainfilm.data.fitting import Fit, check_fit, fit_image
+from plainfilm.data.fitting import Fit, Resample, check_fit, fit_image
+from plainfilm.data.grey import Channel
 from plainfilm.data.images import REASONS, DecodeRecord, ImageLimits, ImageRef, read_image
 from plainfilm.errors import ImageError, ResourceError, UsageError
 
@@ -67,6 +68,8 @@ def decode_images(
     limits: ImageLimits | None = None,
     size: tuple[int, int] | None = None,
     fit: Fit = "pad",
+    resample: Resample = "smooth",
+    channel: Channel = "grey",
     workers: int | None = None,
 ) -> Iterator[Decoded]:
     """Read each image once, in worker processes; results come in any order, each index exactly once.
@@ -80,6 +83,8 @@ def decode_images(
         limits: What one image may cost.
         size: `(height, width)` to fit the pixels to; without it only records are returned.
         fit: How they are fitted, see `fitting.fit_image`.
+        resample: How values between pixels are found, see there.
+        channel: What of a colour image is kept, see `images.read_image`.
         workers: Processes; by default one per processor this process may use. 0 decodes here, one after
             the other, and holds neither the time nor the memory limit.
 
@@ -90,7 +95,7 @@ def decode_images(
     check_fit(fit)  # here, not once in each process
     if size is not None and min(size) < 1:
         raise UsageError(f"The size must be at least 1 x 1, got {size[0]} x {size[1]} (height x width).")
-    job = _Job(limits or ImageLimits(), size, fit)
+    job = _Job(limits or ImageLimits(), size, fit, resample, channel)
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers <= 0:
@@ -105,26 +110,36 @@ class _Job:
     limits: ImageLimits
     size: tuple[int, int] | None
     fit: Fit
+    resample: Resample
+    channel: Channel
 
     def decode(self, index: int, ref: ImageRef) -> Decoded:
         try:
-            pixels, record = read_image(ref, limits=self.limits)
+            pixels, record = read_image(ref, limits=self.limits, channel=self.channel)
             if self.size is None:
                 return Decoded(index, record)
             height, width = self.size
-            return Decoded(index, record, fit_image(pixels, height=height, width=width, fit=self.fit))
+            fitted = fit_image(pixels, height=height, width=width, fit=self.fit, resample=self.resample)
+            return Decoded(index, record, fitted)
         except ImageError as error:
             return Decoded(index, code=error.code, detail=str(error))
         except MemoryError:
             return _refused(index, "IMG_MEMORY")
 
     def to_json(self) -> dict[str, Any]:
-        return {"limits": asdict(self.limits), "size": self.size, "fit": self.fit}
+        return {
+            "limits": asdict(self.limits),
+            "size": self.size,
+            "fit": self.fit,
+            "resample": self.resample,
+            "channel": self.channel,
+        }
 
     @classmethod
     def from_json(cls, message: dict[str, Any]) -> _Job:
         size = message["size"]
-        return cls(ImageLimits(**message["limits"]), tuple(size) if size else None, message["fit"])
+        how = (message["fit"], message["resample"], message["channel"])
+        return cls(ImageLimits(**message["limits"]), tuple(size) if size else None, *how)
 
 
 def _refused(index: int, code: str) -> Decoded:

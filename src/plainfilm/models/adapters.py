@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from plainfilm.errors import UsageError, unknown_name
 
-Adapter = Literal["conv1x1", "sum", "replicate"]
+Adapter = Literal["conv1x1", "depthwise", "sum", "replicate"]
 
 _NO_SHIFT = 1e-6  # in standard deviations; below this, float32 cannot tell
 
@@ -56,6 +56,8 @@ def adapt_to_one_channel(
       ResNet50-1d of Ilyassov (2024), section 3.3, who calls the layer depthwise: with one input channel,
       a depthwise convolution (one group to a channel, three outputs) and a plain one are the same. How
       the layer was initialised is not said there.
+    - `depthwise`: the other reading of that layer, after `replicate`: a 1x1 convolution with one group to a
+      channel, that is three learned scales, which start at 1. `conv1x1` can also shift the channels apart.
     - `sum`: the weights of the first convolution are summed over its input channels; no layer is added,
       and the backbone is changed in place. Exact where `mean` and `std` are equal over the channels. Else
       the convolution gains a bias where it had none, and the result is approximate where the kernel
@@ -64,7 +66,7 @@ def adapt_to_one_channel(
 
     Args:
         backbone: Takes `(batch, 3, height, width)`.
-        adapter: One of the three above.
+        adapter: One of the four above.
         mean: Per channel, in the unit of the images before normalisation; None: no difference to make up.
         std: Likewise; above 0.
 
@@ -81,8 +83,8 @@ def adapt_to_one_channel(
     if adapter == "sum":
         _sum_input_channels(_first_convolution(backbone), scale, shift)
         return backbone
-    first = Replicate(scale, shift) if adapter == "replicate" else _conv1x1(scale, shift)
-    return nn.Sequential(OrderedDict(adapter=first, backbone=backbone))
+    layers = {"replicate": Replicate, "conv1x1": _conv1x1, "depthwise": _depthwise}
+    return nn.Sequential(OrderedDict(adapter=layers[adapter](scale, shift), backbone=backbone))
 
 
 def _affine(mean: Sequence[float] | None, std: Sequence[float] | None) -> tuple[list[float], list[float]]:
@@ -102,6 +104,12 @@ def _conv1x1(scale: Sequence[float], shift: Sequence[float]) -> nn.Conv2d:
     convolution.weight = nn.Parameter(torch.tensor(scale).reshape(3, 1, 1, 1))
     convolution.bias = nn.Parameter(torch.tensor(shift))
     return convolution
+
+
+def _depthwise(scale: Sequence[float], shift: Sequence[float]) -> nn.Sequential:
+    scales = nn.Conv2d(3, 3, kernel_size=1, groups=3, bias=False)
+    nn.init.ones_(scales.weight)
+    return nn.Sequential(OrderedDict(copies=Replicate(scale, shift), scales=scales))
 
 
 def _first_convolution(backbone: nn.Module) -> nn.Conv2d:

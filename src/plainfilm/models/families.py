@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from torch import nn
 
 from plainfilm.errors import UsageError, unknown_name
+from plainfilm.models.classic import LeNet5, MultiLayerPerceptron, Perceptron
+from plainfilm.models.heads import ConvTop, Head
 from plainfilm.models.resnet1d import ResNet1d
 from plainfilm.models.weights import HubFile
 
@@ -22,7 +24,10 @@ class _Build(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A name, resolved. `mean` and `std` have one value for each channel that `build`'s module takes."""
+    """A name, resolved. `mean` and `std` have one value for each channel that `build`'s module takes.
+
+    `own_head` is what head `own` means: the classifier of `build`'s module, or one of plainfilm's in its place.
+    """
 
     name: str
     build: _Build
@@ -34,6 +39,7 @@ class Architecture:
     licence: str
     source: str
     summary: str
+    own_head: Head = "own"
 
 
 @dataclass(frozen=True)
@@ -76,20 +82,34 @@ def _names(family: str) -> list[str]:
 # --- plainfilm's own names -----------------------------------------------------------------------------
 
 
-def _resnet1d() -> Architecture:
+def _from_scratch(
+    name: str, network: Callable[[int, int], nn.Module], *, input_size: int, source: str, summary: str
+) -> Architecture:
+    """A network of plainfilm's for one channel; `network` takes the number of classes and the image size."""
+
     def build(*, num_classes: int, image_size: int | None) -> nn.Module:
-        return ResNet1d(num_classes)
+        return network(num_classes, image_size or input_size)
 
     return Architecture(
-        name="resnet1d",
+        name=name,
         build=build,
-        input_size=128,
-        mean=(0.5,),  # maps [0, 1] to [-1, 1]; the paper names no normalisation
+        input_size=input_size,
+        mean=(0.5,),  # maps [0, 1] to [-1, 1]; the papers name no normalisation
         std=(0.5,),
         hub_file=None,
         no_weights="It is trained from scratch: leave weights out, or name a .safetensors file.",
         licence="Apache-2.0 (code; there are no published weights)",
-        source="plainfilm, after Ilyassov (2024), section 3.2, and He et al. (2015), arXiv 1512.03385",
+        source=f"plainfilm, after {source}",
+        summary=summary,
+    )
+
+
+def _resnet1d() -> Architecture:
+    return _from_scratch(
+        "resnet1d",
+        lambda num_classes, image_size: ResNet1d(num_classes),
+        input_size=128,
+        source="Ilyassov (2024), section 3.2, and He et al. (2015), arXiv 1512.03385",
         summary="Residual network for one channel at 128x128, trained from scratch.",
     )
 
@@ -102,6 +122,68 @@ def _resnet50_1d() -> Architecture:
         source="timm, after Ilyassov (2024), section 3.3, and He et al. (2015), arXiv 1512.03385",
         summary="ImageNet's ResNet-50 behind a 1x1 convolution from 1 to 3 channels.",
     )
+
+
+def _inceptionv3_top() -> Architecture:
+    # Keras' ImageNet weights come from the TF-Slim checkpoint of 2016, and so do these; timm's module adds scales to
+    # the normalisations, which are 1 in that checkpoint. It was trained on [-1, 1]; Keel fed it [0, 1].
+    return replace(
+        _timm("inception_v3.tf_in1k"),
+        name="inceptionv3-top",
+        source="timm, after Keel, section 4 and appendix, and Szegedy et al. (2015), arXiv 1512.00567",
+        summary="ImageNet's Inception v3 under Keel's small convolutional network, at 299x299; pixels in [-1, 1].",
+        own_head="conv",
+    )
+
+
+def _conv_top() -> Architecture:
+    return _from_scratch(
+        "conv-top",
+        lambda num_classes, image_size: ConvTop(1, num_classes),
+        input_size=299,
+        source="Keel, section 5",
+        summary="Keel's small convolutional network alone, on the image itself.",
+    )
+
+
+def _perceptron() -> Architecture:
+    return _from_scratch(
+        "perceptron",
+        lambda num_classes, image_size: Perceptron(num_classes, image_size=image_size),
+        input_size=128,
+        source="Rosenblatt (1958), doi 10.1037/h0042519",
+        summary="Threshold units on the pixels, trained by the perceptron rule; decides without a degree.",
+    )
+
+
+def _mlp() -> Architecture:
+    return _from_scratch(
+        "mlp",
+        lambda num_classes, image_size: MultiLayerPerceptron(num_classes, image_size=image_size),
+        input_size=128,
+        source="Keel, section 4.1.5, and Rumelhart et al. (1986), doi 10.1038/323533a0",
+        summary="Two hidden layers of 256 on the pixels.",
+    )
+
+
+def _lenet5() -> Architecture:
+    return _from_scratch(
+        "lenet5",
+        lambda num_classes, image_size: LeNet5(num_classes, image_size=image_size),
+        input_size=32,
+        source="LeCun et al. (1998), doi 10.1109/5.726791",
+        summary="LeNet-5: two convolutions, averages and three linear layers, with tanh, at 32x32.",
+    )
+
+
+def _renamed(name: str, full_name: str, paper: str, summary: str) -> Callable[[], Architecture]:
+    """A short name of a model of another library."""
+
+    def find() -> Architecture:
+        family, _, rest = full_name.partition(":")
+        return replace(_FAMILIES[family].find(rest), name=name, source=f"{family} ({rest}); {paper}", summary=summary)
+
+    return find
 
 
 # --- timm ------------------------------------------------------------------------------------------------
@@ -204,12 +286,41 @@ def _torchvision(name: str) -> Architecture:
     )
 
 
-# plainfilm's own, by name.
-OWN: Mapping[str, Callable[[], Architecture]] = {
-    "resnet1d": _resnet1d,
-    "resnet50-1d": _resnet50_1d,
-}
 _FAMILIES: Mapping[str, _Family] = {
     "timm": _Family(_timm_names, _timm),
     "torchvision": _Family(_torchvision_names, _torchvision),
+}
+
+_HE = "He et al. (2015), arXiv 1512.03385"
+
+# plainfilm's own, by name; those of other libraries with the weights nearest to their paper's.
+OWN: Mapping[str, Callable[[], Architecture]] = {
+    "resnet1d": _resnet1d,
+    "resnet50-1d": _resnet50_1d,
+    "inceptionv3-top": _inceptionv3_top,
+    "conv-top": _conv_top,
+    "perceptron": _perceptron,
+    "mlp": _mlp,
+    "lenet5": _lenet5,
+    "alexnet": _renamed(
+        "alexnet",
+        "torchvision:alexnet",
+        "Krizhevsky et al. (2012), doi 10.1145/3065386",
+        "AlexNet, in Krizhevsky's later form with one column (2014, arXiv 1404.5997).",
+    ),
+    "vgg16": _renamed(
+        "vgg16",
+        "timm:vgg16.tv_in1k",
+        "Simonyan and Zisserman (2014), arXiv 1409.1556",
+        "VGG-16: thirteen 3x3 convolutions and three linear layers.",
+    ),
+    "resnet18": _renamed("resnet18", "timm:resnet18.tv_in1k", _HE, "Residual network of 18 layers."),
+    "resnet34": _renamed("resnet34", "timm:resnet34.tv_in1k", _HE, "Residual network of 34 layers."),
+    "resnet50": _renamed("resnet50", "timm:resnet50.tv_in1k", _HE, "Residual network of 50 layers."),
+    "vit": _renamed(
+        "vit",
+        "timm:vit_base_patch16_224.orig_in21k_ft_in1k",
+        "Dosovitskiy et al. (2020), arXiv 2010.11929",
+        "Vision transformer, ViT-B/16.",
+    ),
 }

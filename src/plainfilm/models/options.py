@@ -8,13 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ModelOptions(BaseModel):
-    """Which model, how one channel reaches it, and where its weights come from."""
+    """Which model, how one channel reaches it, what its scores are made by, and where its weights come from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field("resnet1d", description="Name; see 'plainfilm models'.")
-    adapter: Literal["conv1x1", "sum", "replicate"] = Field(
+    adapter: Literal["conv1x1", "depthwise", "sum", "replicate"] = Field(
         "conv1x1", description="How one channel becomes the three that a backbone expects."
+    )
+    head: Literal["own", "linear", "conv"] = Field(
+        "own",
+        description="What makes scores of a model's features: its own classifier, one linear layer, or the small "
+        "convolutional network of the chest and abdomen study.",
     )
     weights: str | None = Field(
         None,

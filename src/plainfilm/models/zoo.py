@@ -1,6 +1,6 @@
 """Models by name: build one, list them, say what each costs and what its weights may be used for.
 
-A name is one of plainfilm's own (`resnet1d`, `resnet50-1d`), or `timm:NAME`, or `torchvision:NAME`. Whatever
+A name is one of plainfilm's own (`resnet1d`, `inceptionv3-top`, ...), or `timm:NAME`, or `torchvision:NAME`. Whatever
 the name, the model takes one channel, `(batch, 1, height, width)`, and returns logits.
 """
 
@@ -11,16 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from math import ceil
 from pathlib import Path
 from statistics import fmean
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from plainfilm.errors import UsageError
+from plainfilm.errors import UsageError, unknown_name
 from plainfilm.models.adapters import Adapter, adapt_to_one_channel
 from plainfilm.models.families import OWN, Architecture, all_names, find_architecture
+from plainfilm.models.heads import SMALLEST_MAP, ConvTop, Head, Headed, LinearHead
+from plainfilm.models.parts import feature_maps, output_shape, pooled_features
 from plainfilm.models.weights import fetch_weights, load_weights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -34,7 +38,7 @@ class ModelInfo:
 
     Attributes:
         name: What `create_model` takes.
-        parameters: Trained numbers, adapter and classifier included; None where not measured.
+        parameters: Trained numbers, adapter and head included; None where not measured.
         flops: Of one image forward, counting a multiply-add as 2; convolutions, matrix products and
             attention only, as `torch.utils.flop_counter` does. None where not measured.
         input_size: Height and width of the images it was made for, or was asked about; `flops` is for it.
@@ -64,16 +68,21 @@ def create_model(
     *,
     num_classes: int,
     adapter: Adapter = "conv1x1",
+    head: Head = "own",
     weights: str | Path | None = None,
     image_size: int | None = None,
 ) -> nn.Module:
     """Build a classifier of one-channel images by name; see `list_models`.
 
     Args:
-        name: `resnet1d`, `resnet50-1d`, `timm:NAME`, `timm:NAME.TAG` or `torchvision:NAME`.
+        name: One of plainfilm's own, as `resnet1d`; `timm:NAME`, `timm:NAME.TAG` or `torchvision:NAME`.
         num_classes: Logits to return; at least 1.
         adapter: How one channel becomes the three of the backbone; models made for one channel, as
             `resnet1d`, have none and ignore it.
+        head: What makes logits of the features. `own`: the classifier that the model comes with; of
+            `inceptionv3-top`, the convolutional head. `linear`: one linear layer on pooled features. `conv`: a
+            small convolutional network on the last feature maps, see `ConvTop`. For the last two the model is a
+            `Headed`, and the weights of its own classifier are not kept.
         weights: None: random. `"pretrained"`: those the hub has for this name, from the local cache where
             they lie there. A path: a `.safetensors` file with the backbone's names in timm or torchvision.
             A classifier head made for another number of classes is left random, and logged.
@@ -81,20 +90,28 @@ def create_model(
             model that cannot take them. None: the model's own size.
 
     Raises:
-        UsageError: If the name is unknown, has no weights to fetch, or cannot take `image_size`.
+        UsageError: If the name is unknown, has no weights to fetch, cannot take `image_size`, or has no features
+            that `head` could stand on (`NO_FEATURES`, `NO_FEATURE_MAPS`, `HEAD_SIZE`).
         BundleError: If the weights file is unsafe, damaged or made for another model.
         ResourceError: `RES_DOWNLOAD`, if the hub's weights are neither in the cache nor to be had.
     """
     if num_classes < 1:
         raise UsageError(f"num_classes must be 1 or more, got {num_classes}.")
     architecture = find_architecture(name)
+    head = _head_for(architecture, head)
     state = None if weights is None else _weights(architecture, weights)
     with _size_refused(architecture, image_size):
         backbone = architecture.build(num_classes=num_classes, image_size=image_size)
     if state is not None:
-        head = _head_names(architecture, backbone, num_classes=num_classes, image_size=image_size)
-        load_weights(backbone, state, head, where=f"{weights} for {name}", extra_allowed=weights == PRETRAINED)
-    model = _adapted(backbone, architecture, adapter)
+        classifier = _classifier_names(architecture, backbone, num_classes=num_classes, image_size=image_size)
+        if head != "own":
+            # It will be dropped: that it does not fit, and starts at random, is nothing to tell.
+            state |= {name: tensor for name, tensor in backbone.state_dict().items() if name in classifier}
+        load_weights(backbone, state, classifier, where=f"{weights} for {name}", extra_allowed=weights == PRETRAINED)
+    with _size_refused(architecture, image_size):
+        model = _assembled(
+            backbone, architecture, adapter=adapter, head=head, num_classes=num_classes, image_size=image_size
+        )
     if image_size is not None:
         with _size_refused(architecture, image_size), torch.no_grad():
             model.eval()(torch.zeros(1, 1, image_size, image_size))
@@ -106,6 +123,7 @@ def describe_model(
     *,
     num_classes: int = 2,
     adapter: Adapter = "conv1x1",
+    head: Head = "own",
     weights: str | Path | None = None,
     image_size: int | None = None,
     measure: bool = True,
@@ -114,14 +132,15 @@ def describe_model(
 
     Args:
         name: As for `create_model`; so are the others.
-        num_classes: The classifier counts among the parameters.
+        num_classes: The head counts among the parameters.
         adapter: So does the adapter.
+        head: As for `create_model`.
         weights: Where a file is named, `weights` and `licence` of the answer are about that file.
         image_size: None: the model's own size.
         measure: False leaves `parameters` and `flops` None and takes no time; else about a second.
 
     Raises:
-        UsageError: If the name is unknown, or the model cannot take `image_size`.
+        UsageError: If the name is unknown, or the model cannot take `image_size` or `head`.
     """
     architecture = find_architecture(name)
     info = replace(_info(architecture), input_size=image_size or architecture.input_size)
@@ -129,7 +148,9 @@ def describe_model(
         info = replace(info, weights=Path(str(weights)).name, licence="not known: a file of the user's")
     if not measure:
         return info
-    parameters, flops = _measured(architecture, num_classes=num_classes, adapter=adapter, image_size=image_size)
+    parameters, flops = _measured(
+        architecture, num_classes=num_classes, adapter=adapter, head=head, image_size=image_size
+    )
     return replace(info, parameters=parameters, flops=flops)
 
 
@@ -181,10 +202,10 @@ def _weights(architecture: Architecture, weights: str | Path) -> dict[str, Tenso
     return read_weights(fetch_weights(file), shown=str(file))
 
 
-def _head_names(
+def _classifier_names(
     architecture: Architecture, backbone: nn.Module, *, num_classes: int, image_size: int | None
 ) -> set[str]:
-    """The tensors whose shape follows the number of classes: the classifier head, in any library."""
+    """The tensors whose shape follows the number of classes: the classifier, in any library."""
     own = backbone.state_dict()
     one_more = _build_on_meta(architecture, num_classes=num_classes + 1, image_size=image_size).state_dict()
     return {name for name in own if own[name].shape != one_more[name].shape}
@@ -208,15 +229,56 @@ def _adapted(backbone: nn.Module, architecture: Architecture, adapter: Adapter) 
     return adapt_to_one_channel(backbone, adapter, mean=architecture.mean, std=architecture.std)
 
 
-def _measured(
-    architecture: Architecture, *, num_classes: int, adapter: Adapter, image_size: int | None
-) -> tuple[int, int]:
-    """Parameters of the adapted model, and the FLOPs of one image through it."""
+def _head_for(architecture: Architecture, head: Head) -> Head:
+    """The head that is meant: `own` stands for another with some models."""
+    if head not in get_args(Head):
+        raise unknown_name("head", head, get_args(Head))
+    return architecture.own_head if head == "own" else head
+
+
+def _assembled(
+    backbone: nn.Module,
+    architecture: Architecture,
+    *,
+    adapter: Adapter,
+    head: Head,
+    num_classes: int,
+    image_size: int | None,
+) -> nn.Module:
+    """The whole model: the backbone with its own classifier, or what it has for features under a head."""
+    if head == "own":
+        return _adapted(backbone, architecture, adapter)
     size = image_size or architecture.input_size
+    try:
+        features = (feature_maps if head == "conv" else pooled_features)(backbone, image_size=size)
+    except UsageError as error:
+        raise error.located(architecture.name) from None
+    _, channels, *side = output_shape(features, in_channels=len(architecture.mean), image_size=size)
+    if head == "linear":
+        return Headed(_adapted(features, architecture, adapter), LinearHead(channels, num_classes))
+    if min(side) < SMALLEST_MAP:
+        enough = SMALLEST_MAP * ceil(size / min(side))
+        raise UsageError(
+            f"{architecture.name} makes feature maps of {side[0]}x{side[1]} from images of {size}x{size}; head 'conv' "
+            f"needs {SMALLEST_MAP}x{SMALLEST_MAP} or more. Take images of about {enough}x{enough} or more "
+            f"(--image-size {enough}), or head 'linear'.",
+            code="HEAD_SIZE",
+        )
+    return Headed(_adapted(features, architecture, adapter), ConvTop(channels, num_classes))
+
+
+def _measured(
+    architecture: Architecture, *, num_classes: int, adapter: Adapter, head: Head, image_size: int | None
+) -> tuple[int, int]:
+    """Parameters of the whole model, and the FLOPs of one image through it."""
+    size = image_size or architecture.input_size
+    head = _head_for(architecture, head)
     with _size_refused(architecture, image_size):
         backbone = _build_on_meta(architecture, num_classes=num_classes, image_size=image_size)
-        with torch.device("meta"):
-            model = _adapted(backbone, architecture, adapter).eval()
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = _assembled(
+                backbone, architecture, adapter=adapter, head=head, num_classes=num_classes, image_size=image_size
+            ).eval()
             with FlopCounterMode(display=False) as counter:
                 model(torch.empty(1, 1, size, size))
     return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops()

@@ -56,14 +56,14 @@ class Curve:
 
 
 def training_plot(history: pd.DataFrame, *, chosen_epoch: int | None = None) -> Drawing:
-    """Loss and accuracy by epoch, training beside validation, with the learning rate below.
+    """Loss, accuracy and absolute error by epoch, training beside validation, with the learning rate below.
 
     Args:
         history: One row per epoch: `epoch`, and any of `train_loss`, `validation_loss`, `train_accuracy`,
-            `validation_accuracy`, `learning_rate`. Missing values are gaps in the line.
+            `validation_accuracy`, `train_mae`, `validation_mae`, `learning_rate`. Missing values are gaps in the line.
         chosen_epoch: The epoch whose weights were kept; marked.
     """
-    known = {name: (f"train_{name}", f"validation_{name}") for name in ("loss", "accuracy")}
+    known = {name: (f"train_{name}", f"validation_{name}") for name in ("loss", "accuracy", "mae")}
     metrics = [name for name, columns in known.items() if _has_any(history, *columns)]
     with_rate = _has_any(history, "learning_rate")
     columns = max(len(metrics), 1)
@@ -260,7 +260,7 @@ def _epoch_lines(ax: Axes, history: pd.DataFrame, name: str, chosen_epoch: int |
         ax.set_ylim(top=1.02)
     else:
         ax.set_ylim(bottom=0)
-    ax.set_title(name.capitalize(), fontsize=9.5, loc="left")
+    ax.set_title({"mae": "Mean absolute error"}.get(name, name.capitalize()), fontsize=9.5, loc="left")
     ax.legend(loc="best")
 
 

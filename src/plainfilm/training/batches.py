@@ -1,15 +1,34 @@
-"""Batches of labelled images, drawn in an order that the seed and the epoch decide."""
+"""What a network learns from, in batches drawn in an order that the seed and the epoch decide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from plainfilm.data.pixels import PixelStore
+from plainfilm.data.preprocessing import Preprocessing
+
+
+class Examples(Protocol):
+    """Labelled inputs of one split: images, or the features of a frozen backbone."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """`(n,)` class numbers."""
+
+    @property
+    def in_words(self) -> str:
+        """What one input is, such as `images of 128x128`."""
+
+    def load(
+        self, indices: npt.NDArray[np.intp], device: torch.device, *, training_epoch: int | None = None
+    ) -> torch.Tensor:
+        """`(batch, ...)` inputs on `device`, as the network takes them; changed at random where an epoch is named."""
 
 
 @dataclass(frozen=True)
@@ -19,17 +38,53 @@ class LabelledImages:
     Attributes:
         pixels: `(n, height, width)`, in their own depth.
         labels: `(n,)` class numbers.
+        preprocessing: Fitted on the training images.
+        augmentation: Random changes of a `(batch, 1, height, width)` batch while training; None for none.
     """
 
     pixels: PixelStore
     labels: npt.NDArray[np.int64]
+    preprocessing: Preprocessing
+    augmentation: Callable[[torch.Tensor], torch.Tensor] | None = None
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def in_words(self) -> str:
+        """What one input is."""
+        return f"images of {self.pixels.shape[1]}x{self.pixels.shape[2]}"
 
-    def class_counts(self, num_classes: int) -> npt.NDArray[np.int64]:
-        """Images per class."""
-        return np.bincount(self.labels, minlength=num_classes)
+    def load(
+        self, indices: npt.NDArray[np.intp], device: torch.device, *, training_epoch: int | None = None
+    ) -> torch.Tensor:
+        """`(batch, 1, height, width)`, preprocessed; augmented in a training epoch, from torch's own generator."""
+        batch = load_batch(self.pixels, indices, device)
+        if training_epoch is not None and self.augmentation is not None:
+            batch = self.augmentation(batch)
+        return self.preprocessing.apply(batch).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """Features of one split, computed once.
+
+    Attributes:
+        values: `(views, n, ...)` float32; epoch 1 sees the first view, epoch 2 the second, and round again.
+        labels: `(n,)` class numbers.
+    """
+
+    values: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+
+    @property
+    def in_words(self) -> str:
+        """What one input is."""
+        return f"features of {'x'.join(map(str, self.values.shape[2:]))}"
+
+    def load(
+        self, indices: npt.NDArray[np.intp], device: torch.device, *, training_epoch: int | None = None
+    ) -> torch.Tensor:
+        """`(batch, ...)` features of the view of this epoch; of the first outside training."""
+        view = ((training_epoch or 1) - 1) % len(self.values)
+        return torch.from_numpy(self.values[view, indices]).to(device)
 
 
 def load_batch(pixels: PixelStore, indices: npt.NDArray[np.intp], device: torch.device) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from plainfilm import metrics
-from plainfilm.data.augment import AugmentOptions, make_augmentation
-from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.errors import BundleError, Interrupted, ResourceError, TrainingError
+from plainfilm.models.parts import freeze_backbone, layer_groups, unfreeze_backbone
 from plainfilm.progress import Progress, Silent
-from plainfilm.training.batches import LabelledImages, epoch_seed, load_batch, steps_per_epoch, training_order
+from plainfilm.training.batches import Examples, epoch_seed, steps_per_epoch, training_order
 from plainfilm.training.checkpoint import (
     Checkpoint,
     checkpoint_folder,
@@ -34,6 +33,7 @@ from plainfilm.training.checkpoint import (
     sound_checkpoints,
 )
 from plainfilm.training.device import choose_device, choose_precision
+from plainfilm.training.losses import Tally, make_loss
 from plainfilm.training.options import TrainingOptions
 
 Row = dict[str, Any]
@@ -58,12 +58,10 @@ class FitResult:
 
 def fit(
     model: nn.Module,
-    train: LabelledImages,
-    validation: LabelledImages,
+    train: Examples,
+    validation: Examples,
     *,
     num_classes: int,
-    preprocessing: Preprocessing,
-    augment: AugmentOptions,
     options: TrainingOptions,
     folder: Path,
     resume: bool = False,
@@ -73,12 +71,10 @@ def fit(
     """Train `model`, choosing the epoch on `validation` only.
 
     Args:
-        model: Takes `(batch, 1, height, width)` float, gives `(batch, num_classes)` logits.
+        model: Takes what the examples load, gives `(batch, num_classes)` logits.
         train: What it learns from.
         validation: What the epoch is chosen on.
         num_classes: Classes of the task.
-        preprocessing: Fitted on the training images.
-        augment: Random changes to training images.
         options: How to train.
         folder: Where checkpoints go, one after every epoch.
         resume: Go on from the newest sound checkpoint in `folder`; on a CPU, with the same versions and number of
@@ -95,17 +91,15 @@ def fit(
     """
     progress = progress or Silent()
     before = _where_it_stopped(folder, options) if resume else None
-    facts = _facts(options) if before is None else _same_facts(before, progress)
+    facts = training_facts(options) if before is None else _same_facts(before, progress)
     history: list[Row] = [] if before is None else list(before.history)
     spent = history[-1]["seconds"] if history else 0.0
     started = time.monotonic()
-    with _in_our_words(options, preprocessing, history):
+    with _in_our_words(options, train, history):
         training = _Training(
             model,
             train,
             num_classes=num_classes,
-            preprocessing=preprocessing,
-            augment=augment,
             options=options,
             facts=facts,
         )
@@ -133,11 +127,9 @@ class _Training:
     def __init__(
         self,
         model: nn.Module,
-        train: LabelledImages,
+        train: Examples,
         *,
         num_classes: int,
-        preprocessing: Preprocessing,
-        augment: AugmentOptions,
         options: TrainingOptions,
         facts: dict[str, Any],
     ) -> None:
@@ -146,33 +138,29 @@ class _Training:
         self._fabric = Fabric(accelerator=facts["device"], devices=1, precision=facts["precision"])
         self._train = train
         self._num_classes = num_classes
-        self._preprocessing = preprocessing
-        self._augmentation = make_augmentation(augment)
         self._options = options
         self._facts = facts
-        self._n_steps = steps_per_epoch(len(train), options.batch_size)
+        self._n_steps = steps_per_epoch(len(train.labels), options.batch_size)
         self._model = model.to(memory_format=torch.channels_last)
         self._optimizer = make_optimizer(model, options)
         self._schedule = make_schedule(self._optimizer, options, self._n_steps)
         self._run_model, self._run_optimizer = self._fabric.setup(model, self._optimizer)
-        self._criterion = nn.CrossEntropyLoss(
-            weight=_class_weights(train, num_classes, options, self._fabric.device),
-            label_smoothing=options.label_smoothing,
-        )
+        self._criterion = make_loss(options, _class_weights(train, num_classes, options, self._fabric.device))
 
     def train_one_epoch(self, epoch: int, progress: Progress) -> Row:
         """Go once over the training images; every draw follows from the seed and the number of the epoch."""
         options, seed = self._options, epoch_seed(self._options.seed, epoch)
         torch.manual_seed(seed)
+        self._set_frozen(epoch)
         self._run_model.train()
         rate = self._schedule.get_last_lr()[0]
-        total, right, seen = 0.0, 0, 0
+        tally = Tally()
         order = training_order(
             self._train.labels, batch_size=options.batch_size, balanced=options.imbalance == "sampler", seed=seed
         )
         with progress.task(f"epoch {epoch}/{options.epochs}", self._n_steps) as advance:
             for indices in order:
-                batch, target = self._load(self._train, indices, augmentation=self._augmentation)
+                batch, target = self._load(self._train, indices, training_epoch=epoch)
                 logits = self._run_model(batch)
                 loss = self._criterion(logits, target)
                 value = float(loss.detach())
@@ -182,45 +170,46 @@ class _Training:
                 self._fabric.backward(loss)
                 self._run_optimizer.step()
                 self._schedule.step()
-                total += value * len(indices)
-                right += int((logits.argmax(1) == target).sum())
-                seen += len(indices)
+                tally.add(value, logits, target)
                 advance(1, loss=value)
-        return {"epoch": epoch, "train_loss": total / seen, "train_accuracy": right / seen, "learning_rate": rate}
+        return {"epoch": epoch, **tally.means("train"), "learning_rate": rate}
 
     @torch.inference_mode()
-    def score(self, validation: LabelledImages, epoch: int) -> Row:
-        """Loss and accuracies on the validation images."""
+    def score(self, validation: Examples, epoch: int) -> Row:
+        """Loss, errors and accuracies on the validation images."""
         self._run_model.eval()
-        total, predicted = 0.0, []
-        for start in range(0, len(validation), 256):
-            batch, target = self._load(validation, np.arange(start, min(start + 256, len(validation))))
+        n_images = len(validation.labels)
+        tally, predicted = Tally(), []
+        for start in range(0, n_images, 256):
+            batch, target = self._load(validation, np.arange(start, min(start + 256, n_images)))
             logits = self._run_model(batch).float()
-            total += float(nn.functional.cross_entropy(logits, target, reduction="sum"))
+            tally.add(float(nn.functional.cross_entropy(logits, target)), logits, target)
             predicted.append(logits.argmax(1).cpu().numpy())
-        if not np.isfinite(total):
+        means = tally.means("validation")
+        if not np.isfinite(means["validation_loss"]):
             raise _not_finite(epoch, self._schedule)
         matrix = metrics.confusion_matrix(validation.labels, np.concatenate(predicted), self._num_classes)
         present = matrix.sum(axis=1) > 0
         return {
-            "validation_loss": total / len(validation),
-            "validation_accuracy": float(metrics.accuracy(matrix)),
+            **means,
             "validation_balanced_accuracy": float(metrics.recall(matrix)[present].mean()),
         }
 
     def _load(
         self,
-        images: LabelledImages,
+        examples: Examples,
         indices: npt.NDArray[np.intp],
         *,
-        augmentation: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        training_epoch: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the model sees of some images, and their labels, on the device."""
-        batch = load_batch(images.pixels, indices, self._fabric.device)
-        if augmentation is not None:
-            batch = augmentation(batch)
-        batch = self._preprocessing.apply(batch).contiguous(memory_format=torch.channels_last)
-        return batch, torch.from_numpy(images.labels[indices]).to(self._fabric.device)
+        batch = examples.load(indices, self._fabric.device, training_epoch=training_epoch)
+        return batch, torch.from_numpy(examples.labels[indices]).to(self._fabric.device)
+
+    def _set_frozen(self, epoch: int) -> None:
+        """Freeze the backbone until its epoch has come; on features there is none."""
+        if self._options.unfreeze_epoch is not None:
+            (freeze_backbone if epoch <= self._options.unfreeze_epoch else unfreeze_backbone)(self._model)
 
     def checkpoint(self, history: list[Row]) -> Checkpoint:
         """Everything needed to go on from here."""
@@ -258,16 +247,28 @@ class _Training:
 
 def make_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
     """The optimizer asked for; biases and normalisation are not decayed."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
     rate = options.peak_learning_rate
+    groups = [
+        {"params": list(parameters), "weight_decay": decay, "lr": rate * options.layer_decay**depth}
+        for depth, layers in enumerate(_from_the_head(model, options))
+        for parameters, decay in (
+            ([p for p in layers if p.ndim > 1], options.decay),
+            ([p for p in layers if p.ndim <= 1], 0.0),
+        )
+        if parameters
+    ]
+    if options.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=rate)
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=options.momentum, nesterov=options.momentum > 0)
     return torch.optim.AdamW(groups, lr=rate)
+
+
+def _from_the_head(model: nn.Module, options: TrainingOptions) -> Sequence[Sequence[nn.Parameter]]:
+    """Parameters that share a learning rate, the head's first."""
+    if options.layer_decay == 1:
+        return [[p for p in model.parameters() if p.requires_grad]]
+    return layer_groups(model)
 
 
 def make_schedule(optimizer: Optimizer, options: TrainingOptions, steps_per_epoch: int) -> LRScheduler:
@@ -280,7 +281,7 @@ def make_schedule(optimizer: Optimizer, options: TrainingOptions, steps_per_epoc
     total_steps = options.epochs * steps_per_epoch + 1  # one more: the step after the last is taken, not used
     return schedulers.OneCycleLR(
         optimizer,
-        max_lr=options.peak_learning_rate,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
         # In a training of a few steps, the way up still takes one: torch would divide by the length of none.
         pct_start=min(max(options.warm_up, 2 / total_steps), 1 - 0.5 / total_steps),
@@ -317,7 +318,8 @@ def _should_stop(history: list[Row], options: TrainingOptions) -> bool:
     return bool(history[-1]["epoch"] - best_epoch(history, options) >= options.patience)
 
 
-def _facts(options: TrainingOptions) -> dict[str, Any]:
+def training_facts(options: TrainingOptions) -> dict[str, Any]:
+    """Device, precision, threads and versions, as decided for this training."""
     device = choose_device(options.device)
     return {
         "device": device,
@@ -341,12 +343,12 @@ def _same_facts(before: Checkpoint, progress: Progress) -> dict[str, Any]:
 
 
 def _class_weights(
-    train: LabelledImages, num_classes: int, options: TrainingOptions, device: torch.device
+    train: Examples, num_classes: int, options: TrainingOptions, device: torch.device
 ) -> torch.Tensor | None:
     if options.imbalance != "weights":
         return None
-    counts = train.class_counts(num_classes)
-    weights = len(train) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    counts = np.bincount(train.labels, minlength=num_classes)
+    weights = len(train.labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
@@ -360,7 +362,7 @@ def _not_finite(epoch: int, schedule: LRScheduler) -> TrainingError:
 
 
 @contextmanager
-def _in_our_words(options: TrainingOptions, preprocessing: Preprocessing, history: list[Row]) -> Iterator[None]:
+def _in_our_words(options: TrainingOptions, train: Examples, history: list[Row]) -> Iterator[None]:
     """Lack of memory and Ctrl-C, said so that the user knows what to do next."""
     try:
         yield
@@ -368,16 +370,16 @@ def _in_our_words(options: TrainingOptions, preprocessing: Preprocessing, histor
         done = f"epochs 1 to {len(history)} are saved" if history else "no epoch was finished"
         raise Interrupted(f"Stopped; {done}. Go on with --resume.") from None
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _no_memory(options, preprocessing) from error
+        raise _no_memory(options, train) from error
     except RuntimeError as error:
         if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            raise _no_memory(options, preprocessing) from error
+            raise _no_memory(options, train) from error
         raise
 
 
-def _no_memory(options: TrainingOptions, preprocessing: Preprocessing) -> ResourceError:
+def _no_memory(options: TrainingOptions, train: Examples) -> ResourceError:
     return ResourceError(
-        f"Out of memory with batches of {options.batch_size} images of {preprocessing.height}x{preprocessing.width}. "
+        f"Out of memory with batches of {options.batch_size} {train.in_words}. "
         f"Try --batch-size {max(1, options.batch_size // 2)}, or smaller images (--image-size).",
         code="RES_MEMORY",
     )

@@ -58,6 +58,7 @@ def predict(
         listing,
         size=(preprocessing.height, preprocessing.width),
         fit=preprocessing.fit,
+        resample=preprocessing.resample,
         workers=workers,
         progress=progress,
     )

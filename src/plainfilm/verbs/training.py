@@ -10,24 +10,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plainfilm.bundle import Architecture, BundleConfig, load_bundle, save_bundle
+from plainfilm.bundle import load_bundle
 from plainfilm.config import RunOptions, read_options
+from plainfilm.data.augment import make_augmentation
 from plainfilm.data.pixels import PixelStore
-from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.data.scanning import scan_listing
 from plainfilm.data.sources import list_images
 from plainfilm.data.splits import Fold, SplitPlan, split_table
 from plainfilm.data.table import Table
 from plainfilm.errors import DataError, TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
+from plainfilm.plots import contact_sheet
 from plainfilm.prediction import Predictions, predict_table
 from plainfilm.progress import Progress, Silent
-from plainfilm.reporting import card
 from plainfilm.reporting.assembly import assemble_report, describe_run, save_examples
-from plainfilm.reporting.history import LiveHistory, write_history
+from plainfilm.reporting.content import Explainer
 from plainfilm.reporting.html import write_report
 from plainfilm.runs import Run, check_free, check_resumable, new_run, open_run
-from plainfilm.storage import locked, sweep, write_json, write_text
+from plainfilm.storage import locked, sweep, write_bytes, write_json, write_text
+from plainfilm.verbs.explaining import example_explainer
+from plainfilm.verbs.fitting import train_fold
+
+AUGMENTED_IMAGES = 4  # on the sheet that shows them
+AUGMENTED_VIEWS = 5
 
 
 def train(
@@ -79,8 +84,9 @@ def train(
         sweep(run.folder)
         write_text(run.options, options.to_toml(data=str(data)))
         run.write_table(assigned)
+        _show_augmentation(run, plan.folds[0], pixels, options, progress)
         trained = [
-            _train_fold(number, fold, plan, table, pixels, options, run, resume=resume, progress=progress)
+            train_fold(number, fold, plan, table, pixels, options, run, resume=resume, progress=progress)
             for number, fold in enumerate(plan.folds, start=1)
         ]
         openings = run.open_test("train")
@@ -98,11 +104,22 @@ def train(
             options=options.evaluation,
         )
         write_json(run.evaluation, evaluation.to_json())
-        save_examples(run, predictions.tested(plan.tested_on), table, pixels)
+        save_examples(
+            run,
+            predictions.tested(plan.tested_on),
+            table,
+            pixels,
+            explain=_explainer(run, plan, table, pixels) if options.report.gallery else None,
+        )
         facts = describe_run(data=Path(data), table=table, plan=plan, options=options, folds=trained)
         write_json(
             run.facts,
-            facts | {"finished": datetime.now().isoformat(timespec="seconds"), "openings": openings},
+            facts
+            | {
+                "finished": datetime.now().isoformat(timespec="seconds"),
+                "openings": openings,
+                "notes": [*facts["notes"], *_mirrored(options)],
+            },
         )
         _write_report(run)
         run.finish()
@@ -137,7 +154,12 @@ def _prepare(data: Path, options: RunOptions, progress: Progress) -> tuple[Table
     side = options.model.image_size or describe_model(options.model.model, measure=False).input_size
     listing = list_images(data, options.source)
     table, pixels = scan_listing(
-        listing, size=(side, side), fit=options.fitting.fit, workers=options.reading.workers, progress=progress
+        listing,
+        size=(side, side),
+        fit=options.fitting.fit,
+        resample=options.fitting.resample,
+        workers=options.reading.workers,
+        progress=progress,
     )
     assert pixels is not None
     _check_bad(table, options.reading.max_bad)
@@ -145,6 +167,44 @@ def _prepare(data: Path, options: RunOptions, progress: Progress) -> tuple[Table
     for note in plan.notes:
         progress.warn(note)
     return table, pixels, plan
+
+
+def _show_augmentation(run: Run, fold: Fold, pixels: PixelStore, options: RunOptions, progress: Progress) -> None:
+    """Draw some training images beside what augmentation makes of them, before hours are spent on it."""
+    augmentation = make_augmentation(options.augment)
+    if augmentation is None:
+        return
+    import torch
+
+    for warning in _mirrored(options):
+        progress.warn(warning)
+    shown = pixels.take(fold.train[:: max(1, len(fold.train) // AUGMENTED_IMAGES)][:AUGMENTED_IMAGES])
+    images = torch.from_numpy(shown.values(np.arange(len(shown)))).unsqueeze(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.training.seed)
+        views = [images, *(augmentation(images) for _ in range(AUGMENTED_VIEWS))]
+    captions = ["as it is", *(f"view {number}" for number in range(1, AUGMENTED_VIEWS + 1))]
+    pictures = [view[index, 0].numpy() for index in range(len(shown)) for view in views]
+    sheet = contact_sheet(pictures, captions * len(shown), columns=len(views))
+    write_bytes(run.augmentation, sheet.png(dpi=110))
+    progress.say(f"what augmentation makes of training images: {run.augmentation}")
+
+
+def _mirrored(options: RunOptions) -> list[str]:
+    """What to know of augmentation that does not keep left and right, or up and down."""
+    mirrored = options.augment.augment and options.augment.horizontal_flip
+    upside_down = options.augment.augment and options.augment.vertical_flip
+    return [
+        said
+        for said, holds in (
+            (
+                "Training images are mirrored: a flipped chest is another patient, its heart on the right.",
+                mirrored,
+            ),
+            ("Training images are turned upside down, as no patient is taken.", upside_down),
+        )
+        if holds
+    ]
 
 
 def _check_same_options(run: Run, options: RunOptions) -> None:
@@ -210,87 +270,6 @@ def _assignment(plan: SplitPlan, n_rows: int) -> dict[str, Any]:
     return {"split": split}
 
 
-def _train_fold(
-    number: int,
-    fold: Fold,
-    plan: SplitPlan,
-    table: Table,
-    pixels: PixelStore,
-    options: RunOptions,
-    run: Run,
-    *,
-    resume: bool,
-    progress: Progress,
-) -> dict[str, Any]:
-    """One training, from the images to the bundle; gives the facts of it. The test images are not touched."""
-    import torch
-
-    from plainfilm.models import create_model, describe_model
-    from plainfilm.training.batches import LabelledImages
-    from plainfilm.training.loop import fit
-
-    place = run.fold(number, len(plan.folds))
-    classes = table.classes
-    if len(plan.folds) > 1:
-        progress.say(f"fold {number} of {len(plan.folds)}")
-    labels = np.array([classes.index(label) if label is not None else -1 for label in table.rows["label"]])
-    # Copies: what is trained on and chosen on, and no way from there to the test images.
-    training = LabelledImages(pixels.take(fold.train), labels[fold.train])
-    validation = LabelledImages(pixels.take(fold.validation), labels[fold.validation])
-    torch.manual_seed(options.training.seed + number - 1)
-    described = describe_model(options.model.model)
-    preprocessing = Preprocessing.fit_training(
-        training.pixels,
-        fit=options.fitting.fit,
-        options=options.intensity,
-        pretrained=(described.mean, described.std) if options.model.weights else None,
-        seed=options.training.seed,
-    )
-    image_size = pixels.shape[1]
-    model = create_model(
-        options.model.model,
-        num_classes=len(classes),
-        adapter=options.model.adapter,
-        weights=options.model.weights,
-        image_size=image_size,
-    )
-    result = fit(
-        model,
-        training,
-        validation,
-        num_classes=len(classes),
-        preprocessing=preprocessing,
-        augment=options.augment,
-        options=options.training,
-        folder=place / "checkpoints",
-        resume=resume,
-        on_epoch=LiveHistory(place),
-        progress=progress,
-    )
-    write_history(place, result.history, chosen_epoch=result.chosen_epoch)
-    config = BundleConfig(
-        architecture=Architecture(
-            name=options.model.model,
-            adapter=options.model.adapter,
-            num_classes=len(classes),
-            image_size=image_size,
-        ),
-        classes=classes,
-        preprocessing=preprocessing,
-        data=card.fingerprint(table, fold),
-        weights_licence=described.licence if options.model.weights else "",
-        split_unit=plan.unit,
-    )
-    save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, described))
-    return {
-        "chosen_epoch": result.chosen_epoch,
-        "epochs": len(result.history),
-        "seconds": result.history[-1]["seconds"],
-        "preprocessing": preprocessing.in_words(),
-        **result.facts,
-    }
-
-
 def _score(
     place: Path,
     fold: Fold,
@@ -318,6 +297,15 @@ def _score(
     if plan.patients == "documented":
         predictions.table["patient_id"] = plan.groups[indices]
     return predictions
+
+
+def _explainer(run: Run, plan: SplitPlan, table: Table, pixels: PixelStore) -> Explainer:
+    """Heat maps of each row by the model that was tested on it."""
+    fold_of = np.zeros(len(table), dtype=np.intp)
+    for number, fold in enumerate(plan.folds):
+        fold_of[fold.test] = number
+    places = [run.fold(number, len(plan.folds)) / "bundle" for number in range(1, len(plan.folds) + 1)]
+    return example_explainer(places, fold_of, pixels)
 
 
 def report(run: str | Path) -> Path:

@@ -1,0 +1,248 @@
+"""One training, from rows to a bundle: build the model, fit all of it or its head, keep what was learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from plainfilm.bundle import Architecture, BundleConfig, save_bundle
+from plainfilm.config import RunOptions
+from plainfilm.data.augment import make_augmentation
+from plainfilm.data.pixels import PixelStore
+from plainfilm.data.preprocessing import Preprocessing
+from plainfilm.data.splits import Fold, SplitPlan
+from plainfilm.data.table import Table
+from plainfilm.errors import ResourceError, UsageError
+from plainfilm.progress import Progress
+from plainfilm.reporting import card
+from plainfilm.reporting.history import LiveHistory, write_history
+from plainfilm.runs import Run
+from plainfilm.storage import make_folder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from plainfilm.models.heads import Headed
+    from plainfilm.training.batches import LabelledFeatures, LabelledImages
+    from plainfilm.training.loop import FitResult
+
+MAX_FEATURE_BYTES = 4 << 30
+
+
+def train_fold(
+    number: int,
+    fold: Fold,
+    plan: SplitPlan,
+    table: Table,
+    pixels: PixelStore,
+    options: RunOptions,
+    run: Run,
+    *,
+    resume: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """One training, from the images to the bundle; gives the facts of it. The test images are not touched."""
+    import torch
+
+    from plainfilm.models import describe_model
+    from plainfilm.training.batches import LabelledImages
+    from plainfilm.training.loop import fit
+
+    place = run.fold(number, len(plan.folds))
+    make_folder(place)
+    classes = table.classes
+    if len(plan.folds) > 1:
+        progress.say(f"fold {number} of {len(plan.folds)}")
+    labels = np.array([classes.index(label) if label is not None else -1 for label in table.rows["label"]])
+    described = describe_model(options.model.model, head=options.model.head, measure=False)
+    # Copies: what is trained on and chosen on, and no way from there to the test images.
+    training, validating = pixels.take(fold.train), pixels.take(fold.validation)
+    torch.manual_seed(options.training.seed + number - 1)
+    preprocessing = Preprocessing.fit_training(
+        training,
+        fitting=options.fitting,
+        options=options.intensity,
+        pretrained=(described.mean, described.std) if options.model.weights else None,
+        seed=options.training.seed,
+    )
+    model, head = _build(options, num_classes=len(classes), image_size=pixels.shape[1])
+    train = LabelledImages(training, labels[fold.train], preprocessing, make_augmentation(options.augment))
+    validation = LabelledImages(validating, labels[fold.validation], preprocessing)
+    if options.training.trains_features:
+        digests = table.rows["pixel_sha256"].to_numpy(dtype=object)
+        result = _fit_head(
+            model,
+            _features(
+                model, train, list(digests[fold.train]), options, views=options.training.views, progress=progress
+            ),
+            _features(model, validation, list(digests[fold.validation]), options, views=0, progress=progress),
+            options,
+            place,
+            num_classes=len(classes),
+            resume=resume,
+            progress=progress,
+        )
+    else:
+        result = fit(
+            model,
+            train,
+            validation,
+            num_classes=len(classes),
+            options=options.training,
+            folder=place / "checkpoints",
+            resume=resume,
+            on_epoch=LiveHistory(place),
+            progress=progress,
+        )
+    write_history(place, result.history, chosen_epoch=result.chosen_epoch)
+    config = BundleConfig(
+        architecture=Architecture(
+            name=options.model.model,
+            adapter=options.model.adapter,
+            head=head,
+            num_classes=len(classes),
+            image_size=pixels.shape[1],
+        ),
+        classes=classes,
+        preprocessing=preprocessing,
+        data=card.fingerprint(table, fold),
+        weights_licence=described.licence if options.model.weights else "",
+        split_unit=plan.unit,
+    )
+    measured = describe_model(
+        options.model.model,
+        head=head,
+        num_classes=len(classes),
+        adapter=options.model.adapter,
+        image_size=pixels.shape[1],
+    )
+    save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, measured))
+    return {
+        "chosen_epoch": result.chosen_epoch,
+        "epochs": len(result.history),
+        "seconds": result.history[-1]["seconds"],
+        "preprocessing": preprocessing.in_words(),
+        "head": head,
+        **result.facts,
+    }
+
+
+def _build(options: RunOptions, *, num_classes: int, image_size: int) -> tuple[nn.Module, Any]:
+    """The model, and the head it got: a frozen backbone needs one that can be told from it."""
+    from plainfilm.models import create_model
+    from plainfilm.models.heads import Headed
+
+    def built(head: Any) -> nn.Module:
+        return create_model(
+            options.model.model,
+            num_classes=num_classes,
+            adapter=options.model.adapter,
+            weights=options.model.weights,
+            image_size=image_size,
+            head=head,
+        )
+
+    tuning, head = options.training.tuning, options.model.head
+    if tuning == "logistic":
+        if head == "conv":
+            raise UsageError(
+                "Logistic regression is a linear head: leave --head out, or use --tuning head.", code="OPT_HEAD"
+            )
+        return built("linear"), "linear"
+    model = built(head)
+    if tuning == "head" and not isinstance(model, Headed):
+        return built("linear"), "linear"
+    return model, head
+
+
+def _features(
+    model: nn.Module,
+    images: LabelledImages,
+    digests: list[str],
+    options: RunOptions,
+    *,
+    views: int,
+    progress: Progress,
+) -> LabelledFeatures:
+    """What the frozen backbone makes of some images."""
+    import torch
+
+    from plainfilm.features import cache_folder, extract_features
+    from plainfilm.training.batches import LabelledFeatures
+
+    backbone = _headed(model).backbone
+    with torch.inference_mode():
+        shape = backbone.eval()(images.load(np.array([0]), torch.device("cpu"))).shape[1:]
+    n_bytes = max(1, views) * len(digests) * shape.numel() * 4
+    if n_bytes > MAX_FEATURE_BYTES:
+        raise ResourceError(
+            f"{n_bytes / 2**30:.0f} GiB of features ({max(1, views)} views of {len(digests)} images, "
+            f"{'x'.join(map(str, shape))} numbers each). Take fewer --views, or --head linear.",
+            code="RES_MEMORY",
+        )
+    values = extract_features(
+        backbone,
+        images,
+        digests,
+        views=views,
+        augmented_as=options.augment.model_dump_json(),
+        seed=options.training.seed,
+        cache=cache_folder() if options.training.keep_features else None,
+        device=options.training.device,
+        progress=progress,
+    )
+    return LabelledFeatures(values, images.labels)
+
+
+def _fit_head(
+    model: nn.Module,
+    train: LabelledFeatures,
+    validation: LabelledFeatures,
+    options: RunOptions,
+    place: Path,
+    *,
+    num_classes: int,
+    resume: bool,
+    progress: Progress,
+) -> FitResult:
+    """Train the head on features; the weights that come back are those of the whole model."""
+    import torch
+
+    from plainfilm.training.logistic import PENALTIES, fit_logistic
+    from plainfilm.training.loop import FitResult, fit, training_facts
+
+    headed = _headed(model)
+    whole = {name: value.detach().cpu() for name, value in headed.state_dict().items()}
+    if options.training.tuning == "head":
+        result = fit(
+            headed.head,
+            train,
+            validation,
+            num_classes=num_classes,
+            options=options.training,
+            folder=place / "checkpoints",
+            resume=resume,
+            on_epoch=LiveHistory(place),
+            progress=progress,
+        )
+        whole |= {f"head.{name}": value for name, value in result.weights.items()}
+        return FitResult(whole, result.chosen_epoch, result.history, result.facts)
+    found = fit_logistic(train, validation, num_classes=num_classes, options=options.training)
+    layer = headed.head.state_dict()
+    (weight,) = [name for name in layer if name.endswith("weight")]
+    (bias,) = [name for name in layer if name.endswith("bias")]
+    whole |= {
+        f"head.{weight}": torch.from_numpy(found.weight).float(),
+        f"head.{bias}": torch.from_numpy(found.bias).float(),
+    }
+    chosen_by = f"C = {found.inverse_penalty:g}, of {len(PENALTIES)} penalties the one with the lowest validation loss"
+    return FitResult(whole, 1, found.history, training_facts(options.training) | {"chosen_by": chosen_by})
+
+
+def _headed(model: nn.Module) -> Headed:
+    from plainfilm.models.heads import Headed
+
+    assert isinstance(model, Headed)
+    return model
