@@ -21,6 +21,8 @@ _HOME = {
     "Table": "plainfilm.data.table",
     "create_model": "plainfilm.models",
     "evaluate": "plainfilm.verbs",
+    "explain": "plainfilm.verbs",
+    "explore": "plainfilm.verbs",
     "list_models": "plainfilm.models",
     "predict": "plainfilm.verbs",
     "read_image": "plainfilm.data.images",
@@ -40,6 +42,8 @@ __all__ = [
     "__version__",
     "create_model",
     "evaluate",
+    "explain",
+    "explore",
     "list_models",
     "predict",
     "read_image",
@@ -57,7 +61,7 @@ if TYPE_CHECKING:
     from plainfilm.models import create_model, list_models
     from plainfilm.prediction import Predictions
     from plainfilm.runs import Run
-    from plainfilm.verbs import evaluate, predict, report, scan, train
+    from plainfilm.verbs import evaluate, explain, explore, predict, report, scan, train
 
 
 def __getattr__(name: str) -> Any:

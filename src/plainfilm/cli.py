@@ -21,15 +21,27 @@ COMMANDS = {  # what is typed: where it is, relative to plainfilm.commands, and 
     "demo": ("running:demo", "The whole story on synthetic images: no download, about two minutes."),
     "scan": ("running:scan", "Read every file: used, skipped or refused, each with its reason."),
     "train": ("running:train", "Split by patient, train, evaluate on sealed test images, write the report."),
+    "explore": (
+        "exploring:explore",
+        "Components, clusters and maps of the images in one linked page; needs no labels.",
+    ),
+    "explain": ("explaining:explain", "Where a model looks, by methods that pass the randomisation check."),
     "evaluate": ("running:evaluate", "Measure a run again, or its model on other data."),
     "predict": ("running:predict", "Score images with a trained model."),
     "report": ("running:report", "Write a run's report again from its files."),
     "models": ("asking:models", "List models with parameters, FLOPs, weights and licences."),
+    "recipe list": ("recipes:list_recipes", "The papers' experiments."),
+    "recipe run": ("recipes:run_recipe", "Do one of them, and set it beside what holds on new patients."),
+    "data list": ("datasets:list_datasets", "Public image sets, with licence, size and what to beware of."),
+    "data get": ("datasets:get_dataset", "Download one of them."),
     "phantoms": ("asking:phantoms", "Write synthetic images with known patients and planted faults."),
     "doctor": ("asking:doctor", "What this machine has, and what to change."),
     "config": ("asking:config", "Every option, its default, and the schema of the options file."),
 }
-GROUPS: dict[str, str] = {}  # first words of commands of two words
+GROUPS = {  # first words of commands of two words
+    "recipe": "The papers' experiments: list them, run one.",
+    "data": "Public image sets: list them, get one.",
+}
 
 app = cyclopts.App(
     name="plainfilm",

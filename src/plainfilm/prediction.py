@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from plainfilm.data.pixels import PixelStore
 
 SCORE_PREFIX = "score_"
+BATCH = 16  # images at once: few enough that filling up the last batch of a small table costs little
 # What a spreadsheet would run as a formula (OWASP ASVS 1.2.10).
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
 
@@ -152,7 +153,7 @@ def predict_table(
     table: Table,
     pixels: PixelStore,
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Predictions:
@@ -180,7 +181,7 @@ def predict_scores(
     bundle: Bundle,
     pixels: PixelStore,
     *,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> npt.NDArray[np.float64]:

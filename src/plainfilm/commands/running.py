@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from plainfilm.commands.flags import EvaluateFlags, PredictFlags, ScanFlags, TrainFlags, asked, section_of, show
 from plainfilm.config import SECTION_OF, RunOptions, read_options
 from plainfilm.errors import UsageError
+from plainfilm.prediction import BATCH
 from plainfilm.terminal import Terminal
 
 
@@ -138,7 +139,7 @@ def predict(
     /,
     *,
     output: Annotated[Path, Parameter(["--output", "-o"])] = Path("predictions.csv"),
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     workers: int | None = None,
     quiet: Annotated[bool, Parameter(["--quiet", "-q"], negative=())] = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Protocol
 
 from torch import nn
@@ -50,6 +51,7 @@ class _Family:
     find: Callable[[str], Architecture]  # likewise; the name is known
 
 
+@cache
 def find_architecture(name: str) -> Architecture:
     """What is known of a model of this name; builds nothing.
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from math import ceil
 from pathlib import Path
 from statistics import fmean
@@ -267,6 +268,7 @@ def _assembled(
     return Headed(_adapted(features, architecture, adapter), ConvTop(channels, num_classes))
 
 
+@cache
 def _measured(
     architecture: Architecture, *, num_classes: int, adapter: Adapter, head: Head, image_size: int | None
 ) -> tuple[int, int]:

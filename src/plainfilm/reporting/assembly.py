@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
@@ -19,11 +20,15 @@ from plainfilm.data.pixels import PixelStore
 from plainfilm.data.splits import SplitPlan
 from plainfilm.data.table import Table
 from plainfilm.measures import Evaluation
+from plainfilm.plots.explanation import overlay as heat_overlay
+from plainfilm.plots.explanation import picture_png
 from plainfilm.prediction import Predictions
 from plainfilm.reporting.content import (
     DataSummary,
     Example,
+    Explainer,
     FoldSummary,
+    HeatFacts,
     LeftOut,
     ModelFacts,
     ReportData,
@@ -34,6 +39,7 @@ from plainfilm.runs import Run
 from plainfilm.storage import make_folder, read_json, write_bytes, write_json
 
 MOST_EXAMPLES = 12
+HEAT = "heat.json"  # beside the pictures: what their heat maps are
 CHOSEN_BY = {
     "loss": "lowest validation loss",
     "balanced-accuracy": "highest validation balanced accuracy",
@@ -52,6 +58,7 @@ def describe_run(
         num_classes=len(table.classes),
         adapter=options.model.adapter,
         image_size=options.model.image_size,
+        head=folds[0]["head"] if folds else options.model.head,
     )
     return {
         "plainfilm": __version__,
@@ -112,20 +119,36 @@ def _left_out(table: Table) -> list[dict[str, Any]]:
     ]
 
 
-def save_examples(run: Run, predictions: Predictions, table: Table, pixels: PixelStore) -> None:
-    """Keep small pictures of the worst mistakes and of some right answers, so that the report needs no data."""
+def save_examples(
+    run: Run, predictions: Predictions, table: Table, pixels: PixelStore, *, explain: Explainer | None = None
+) -> None:
+    """Keep small pictures of the worst mistakes and of some right answers, so that the report needs no data.
+
+    Args:
+        run: Where to.
+        predictions: Of labelled images.
+        table: All images.
+        pixels: Theirs.
+        explain: Makes heat maps of rows of the table, kept beside the pictures unless their method fails its check.
+    """
     row_of = {path: index for index, path in enumerate(table.rows["path"])}
     y_true = np.array([predictions.classes.index(label) for label in predictions.table["label"]])
     right = predictions.y_pred == y_true
     chosen = [*_most_certain(predictions, ~right), *_most_certain(predictions, right)]
+    rows = np.array([row_of[predictions.table["path"].iat[index]] for index in chosen], dtype=np.intp)
+    explained = explain(rows) if explain is not None and len(rows) else None
     folder = run.folder / "examples"
     make_folder(folder)
     entries = []
     for number, index in enumerate(chosen):
         row = predictions.table.iloc[index]
-        image, _ = pixels.stored(np.array([row_of[row["path"]]]))
+        image, _ = pixels.stored(rows[[number]])
         name = f"{number:02d}.png"
         write_bytes(folder / name, plots.thumbnail_png(image[0]))
+        overlay = None
+        if explained is not None and explained[0].is_shown:
+            overlay = f"{number:02d}-heat.png"
+            write_bytes(folder / overlay, picture_png(heat_overlay(image[0], explained[1][number]), side=160))
         entries.append(
             {
                 "file": name,
@@ -134,9 +157,11 @@ def save_examples(run: Run, predictions: Predictions, table: Table, pixels: Pixe
                 "predicted": predictions.classes[predictions.y_pred[index]],
                 "score": float(predictions.scores[index].max()),
                 "patient_id": row["patient_id"],
+                "overlay": overlay,
             }
         )
     write_json(folder / "examples.json", entries)
+    write_json(folder / HEAT, None if explained is None else vars(explained[0]))
 
 
 def _most_certain(predictions: Predictions, mask: np.ndarray) -> list[int]:
@@ -181,6 +206,7 @@ def assemble_report(run: Run) -> ReportData:
         training=_training_facts(run, facts, options),
         evaluation=evaluation,
         examples=_read_examples(run),
+        heat=_read_heat(run),
         notes=[*facts["understood"], *evaluation.notes],
         warnings=[*facts["notes"], *_opening_warning(facts)],
         folds=_fold_summary(run, facts),
@@ -199,7 +225,7 @@ def _training_facts(run: Run, facts: Mapping[str, Any], options: RunOptions) -> 
     return TrainingFacts(
         epochs=sum(fold["epochs"] for fold in folds),
         chosen_epoch=first["chosen_epoch"] if len(folds) == 1 else None,
-        chosen_by=CHOSEN_BY[options.training.choose],
+        chosen_by=first.get("chosen_by", CHOSEN_BY[options.training.choose]),
         seconds=sum(fold["seconds"] for fold in folds),
         device=cores,
         precision={"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16"}[first["precision"]],
@@ -211,11 +237,11 @@ def _read_examples(run: Run) -> list[Example]:
     folder = run.folder / "examples"
     examples = []
     for entry in read_json(folder / "examples.json"):
-        with Image.open(io.BytesIO((folder / entry["file"]).read_bytes()), formats=["PNG"]) as picture:
-            thumbnail = np.asarray(picture)
+        overlay = entry.get("overlay")
         examples.append(
             Example(
-                thumbnail=thumbnail,
+                thumbnail=_read_png(folder / entry["file"]),
+                overlay=_read_png(folder / overlay) if overlay else None,
                 path=entry["path"],
                 truth=entry["truth"],
                 predicted=entry["predicted"],
@@ -224,6 +250,18 @@ def _read_examples(run: Run) -> list[Example]:
             )
         )
     return examples
+
+
+def _read_png(path: Path) -> npt.NDArray[np.uint8]:
+    with Image.open(io.BytesIO(path.read_bytes()), formats=["PNG"]) as picture:
+        return np.asarray(picture)
+
+
+def _read_heat(run: Run) -> HeatFacts | None:
+    """What the heat maps beside the pictures are; None where there are none, as in older runs."""
+    path = run.folder / "examples" / HEAT
+    facts = read_json(path) if path.is_file() else None
+    return None if facts is None else HeatFacts(**facts)
 
 
 def _fold_summary(run: Run, facts: Mapping[str, Any]) -> FoldSummary | None:

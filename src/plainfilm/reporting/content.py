@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean, stdev
@@ -128,6 +128,30 @@ class TrainingFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeatFacts:
+    """What the heat maps beside the pictures are, and whether they can be believed.
+
+    Attributes:
+        method: Its title.
+        verdict: Of the randomisation check; heat maps of a method that failed are not shown.
+        sentence: The verdict with its numbers.
+    """
+
+    method: str
+    verdict: Literal["passed", "failed", "unchecked"]
+    sentence: str
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the heat maps stand beside the pictures."""
+        return self.verdict != "failed"
+
+
+Explainer = Callable[[npt.NDArray[np.intp]], tuple[HeatFacts, npt.NDArray[np.float32]] | None]
+"""From row numbers of the table to `(n, height, width)` heat maps, 0 to 1, for the predicted classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Example:
     """One image that the model was asked about.
 
@@ -138,6 +162,7 @@ class Example:
         predicted: The class with the highest score.
         score: The score of `predicted`, 0 to 1.
         patient_id: The patient, where known and where it may be shown.
+        overlay: `(height, width, 3)` uint8, the thumbnail under its heat map for `predicted`; None where there is none.
     """
 
     thumbnail: npt.NDArray[Any]
@@ -146,6 +171,7 @@ class Example:
     predicted: str
     score: float
     patient_id: str | None = None
+    overlay: npt.NDArray[np.uint8] | None = None
 
     @property
     def is_right(self) -> bool:
@@ -197,6 +223,7 @@ class ReportData:
         evaluation: Every number.
         evidence_level: 3 or 4 when the audit has earned it; None takes the level from `evaluation`.
         examples: Images with their answers; the page puts the worst mistakes first.
+        heat: What the overlays of the examples are; None where none were made.
         notes: Remarks, a sentence each.
         warnings: What a reader must not miss, a sentence each.
         folds: When there was a cross-validation.
@@ -218,6 +245,7 @@ class ReportData:
     evaluation: Evaluation
     evidence_level: int | None = None
     examples: Sequence[Example] = ()
+    heat: HeatFacts | None = None
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
     folds: FoldSummary | None = None

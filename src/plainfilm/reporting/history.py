@@ -18,10 +18,10 @@ SECONDS_BETWEEN_PICTURES = 20.0
 def write_history(
     folder: Path, history: Sequence[Mapping[str, Any]], *, chosen_epoch: int | None = None, draw: bool = True
 ) -> None:
-    """Write `history.csv` and, unless `draw` is False, `curves.png`; readers find them whole at every instant."""
+    """Write `history.csv` and, unless `draw` is False or there is but one row, `curves.png`; each whole at any time."""
     frame = pd.DataFrame(list(history))
     write_text(folder / "history.csv", frame.to_csv(index=False))
-    if draw:
+    if draw and len(frame) > 1:  # one row is a fit without epochs: nothing to follow
         write_bytes(folder / "curves.png", training_plot(frame, chosen_epoch=chosen_epoch).png())
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from plainfilm import plots
 from plainfilm.measures import Evaluation
 from plainfilm.plots import readable
+from plainfilm.plots.explanation import picture_png
 from plainfilm.reporting import figures
 from plainfilm.reporting.content import Example, ReportData
 from plainfilm.reporting.words import GLOSSARY, PATIENTS, SPLIT
@@ -100,7 +101,7 @@ def _picture(example: Example) -> dict[str, Any]:
     width, height = Image.open(BytesIO(png)).size
     verdict = "right" if example.is_right else "wrong"
     return {
-        "source": Markup(f"data:image/png;base64,{b64encode(png).decode('ascii')}"),
+        "source": _source(png),
         "width": width,
         "height": height,
         "alt": f"Truth {readable(example.truth, limit=NAME_LIMIT)}, answer "
@@ -110,7 +111,12 @@ def _picture(example: Example) -> dict[str, Any]:
         "predicted": example.predicted,
         "score": example.score,
         "path": example.path,
+        "overlay": None if example.overlay is None else _source(picture_png(example.overlay, side=max(width, height))),
     }
+
+
+def _source(png: bytes) -> Markup:
+    return Markup(f"data:image/png;base64,{b64encode(png).decode('ascii')}")
 
 
 def _inline(drawing: plots.Drawing | None) -> Markup | None:
@@ -123,7 +129,7 @@ def _training_parts(report: ReportData) -> dict[str, Any]:
         return {"training_plot": None, "training_caption": "", "training_facts": []}
     chosen_epoch = training.chosen_epoch
     kept = f"epoch {chosen_epoch}, {training.chosen_by}" if chosen_epoch is not None else training.chosen_by
-    drawing = plots.training_plot(training.history, chosen_epoch=chosen_epoch) if len(training.history) else None
+    drawing = plots.training_plot(training.history, chosen_epoch=chosen_epoch) if len(training.history) > 1 else None
     caption = (
         "Loss and accuracy after each epoch, and the learning rate below.",
         "The dotted line is the epoch that was kept." if chosen_epoch is not None else "",

@@ -1,7 +1,9 @@
 """The public calls, one per command: what the command line can do, these can."""
 
+from plainfilm.verbs.explaining import explain
+from plainfilm.verbs.exploring import explore
 from plainfilm.verbs.scanning import scan
 from plainfilm.verbs.scoring import evaluate, predict
 from plainfilm.verbs.training import plan, report, train
 
-__all__ = ["evaluate", "plan", "predict", "report", "scan", "train"]
+__all__ = ["evaluate", "explain", "explore", "plan", "predict", "report", "scan", "train"]

@@ -13,7 +13,7 @@ from plainfilm.data.table import Table
 from plainfilm.errors import DataError, TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
 from plainfilm.measures import Evaluation, EvaluationOptions
-from plainfilm.prediction import Predictions, predict_table
+from plainfilm.prediction import BATCH, Predictions, predict_table
 from plainfilm.progress import Progress
 from plainfilm.runs import Run, open_run
 from plainfilm.storage import MANIFEST, read_json
@@ -25,7 +25,7 @@ def predict(
     *,
     source: SourceOptions | None = None,
     output: str | Path | None = None,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     workers: int | None = None,
     device: str = "auto",
     progress: Progress | None = None,

@@ -1,0 +1,169 @@
+"""What a collection looks like, before or beside any model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from plainfilm.bundle import find_bundles, read_config
+from plainfilm.data.grey import Channel
+from plainfilm.data.pixels import PixelStore
+from plainfilm.data.scanning import scan_listing
+from plainfilm.data.sources import SourceOptions, list_images
+from plainfilm.data.table import Listing, Table
+from plainfilm.errors import DataError, UsageError
+from plainfilm.exploration.exploring import embedding_frame, exploration_facts, explore_table
+from plainfilm.exploration.options import ExploreOptions
+from plainfilm.exploration.projection import Features, Planes, Seen
+from plainfilm.exploration.results import Exploration
+from plainfilm.prediction import safe_csv
+from plainfilm.progress import Progress, Silent
+from plainfilm.storage import delete, is_temporary, make_folder, write_bytes, write_json, write_text
+
+PAGE, NUMBERS, POINTS, PLOTS = "explore.html", "explore.json", "embedding.csv", "plots"
+LEARNT = "The model learnt the labels of its training images: that their features follow the label shows nothing new."
+
+
+def explore(
+    data: str | Path,
+    options: ExploreOptions | None = None,
+    *,
+    run: str | Path | None = None,
+    source: SourceOptions | None = None,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Exploration:
+    """Components, embeddings and clusters of images, and whether they follow the label, the patient or the file.
+
+    Args:
+        data: Anything `list_images` understands; labels are not needed.
+        options: What to compute.
+        run: Look at the features of this run's model instead of the pixels.
+        source: Names of columns, where they are not the usual ones.
+        output: Folder for the page, the numbers, the points and the plots; nothing is written without it.
+        overwrite: Replace an exploration in `output`.
+        workers: Decoding processes.
+        device: Where features are computed.
+        progress: Told of every step.
+
+    Raises:
+        DataError: `EXP_TOO_FEW`, `EXP_ALIKE`, `EXP_NOT_FINITE`, or why no image can be read.
+        UsageError: `EXP_EXISTS`, `EXP_NOT_AN_EXPLORATION`, `EXP_PERPLEXITY`, `MISSING_EXTRA`.
+    """
+    options, progress = options or ExploreOptions(), progress or Silent()
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        _check_free(folder, overwrite=overwrite)
+    listing = list_images(Path(data), source)
+    seen: Seen
+    notes: tuple[str, ...] = ()
+    if run is None:
+        table, seen = _pixels(listing, options, workers, progress)
+        pictures = seen.stores
+        looked_at = f"pixels, {options.side}x{options.side}, {options.channels}"
+    else:
+        table, seen, pictures = _features(listing, Path(run), workers, device, progress)
+        looked_at = f"features of the model in '{Path(run).name}'"
+        notes = (LEARNT,)
+    exploration = explore_table(
+        table.rows,
+        seen,
+        pictures,
+        source=Path(data).name or str(data),
+        looked_at=looked_at,
+        options=options,
+        notes=notes,
+        progress=progress,
+    )
+    if folder is not None:
+        _write(exploration, folder)
+    return exploration
+
+
+def _pixels(listing: Listing, options: ExploreOptions, workers: int | None, progress: Progress) -> tuple[Table, Planes]:
+    """The table, and the pixels at the size asked for; colours are read one after the other."""
+    channels: tuple[Channel, ...] = ("red", "green", "blue") if options.channels == "rgb" else ("grey",)
+    stores: list[PixelStore] = []
+    for channel in channels:
+        table, pixels = scan_listing(
+            listing,
+            size=(options.side, options.side),
+            fit="stretch",
+            resample=options.resizing,
+            channel=channel,
+            workers=workers,
+            progress=progress,
+        )
+        stores.append(_readable(table, pixels))
+    if options.channels == "rgb":  # of one channel, it would not be the image's
+        table = replace(table, rows=table.rows.drop(columns="pixel_sha256"))
+    return table, Planes(tuple(stores))
+
+
+def _features(
+    listing: Listing, run: Path, workers: int | None, device: str, progress: Progress
+) -> tuple[Table, Features, tuple[PixelStore, ...]]:
+    """The table, what a run's model makes of its images, and the images as the model was given them."""
+    from plainfilm.features import run_features
+
+    preprocessing = read_config(find_bundles(run)[0]).preprocessing
+    table, pixels = scan_listing(
+        listing,
+        size=(preprocessing.height, preprocessing.width),
+        fit=preprocessing.fit,
+        resample=preprocessing.resample,
+        workers=workers,
+        progress=progress,
+    )
+    store = _readable(table, pixels)
+    return table, Features(run_features(run, table, store, device=device, progress=progress)), (store,)
+
+
+def _readable(table: Table, pixels: PixelStore | None) -> PixelStore:
+    if not len(table) or pixels is None:
+        first = next(iter(table.refused), None)
+        reason = f": {first.path}: {first.code} ({first.detail})" if first else "."
+        raise DataError(f"Not one image can be read{reason}", code=first.code if first else "TAB_NO_IMAGES")
+    return pixels
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def _check_free(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds something, unless it is an exploration that may be overwritten."""
+    if folder.is_file():
+        raise UsageError(f"'{folder}' is a file; --output names a folder.", code="EXP_EXISTS")
+    held = [path for path in folder.iterdir() if not is_temporary(path)] if folder.is_dir() else []
+    if not held:
+        return
+    strange = sorted(path.name for path in held if path.name not in (PAGE, NUMBERS, POINTS, PLOTS))
+    if strange or not (folder / NUMBERS).is_file():
+        raise UsageError(
+            f"'{folder}' holds something that is not an exploration; it is not overwritten. Choose another --output.",
+            code="EXP_NOT_AN_EXPLORATION",
+        )
+    if not overwrite:
+        raise UsageError(
+            f"'{folder}' is not empty. Choose another --output; --overwrite replaces it.", code="EXP_EXISTS"
+        )
+
+
+def _write(exploration: Exploration, folder: Path) -> None:
+    """The numbers first, and removed last: a folder without them is not taken for an exploration."""
+    from plainfilm.exploration.page import write_page
+    from plainfilm.plots.exploration import drawings
+
+    make_folder(folder)
+    for name in (PAGE, POINTS, PLOTS, NUMBERS):
+        delete(folder / name)
+    write_json(folder / NUMBERS, exploration_facts(exploration))
+    write_text(folder / POINTS, safe_csv(embedding_frame(exploration)))
+    make_folder(folder / PLOTS)
+    for name, drawing in drawings(exploration).items():
+        write_text(folder / PLOTS / f"{name}.svg", drawing.svg())
+        write_bytes(folder / PLOTS / f"{name}.png", drawing.png())
+    write_text(folder / PAGE, write_page(exploration))
