@@ -122,6 +122,7 @@ def test_the_last_layer_with_a_map_worth_drawing_is_found(name, layer, side):
     [
         ("stages.9", r"Did you mean 'stages\.\d'"),
         ("head", "The last that have: .*stages"),
+        ("conv1", r"Several layers are named 'conv1': stages\.0\.0\.conv1"),
         ("stages.0.0.relu", "is used 2 times"),
     ],
 )
@@ -420,7 +421,7 @@ def test_a_pasted_mark_is_found_again_and_painted_out(mark):
     mended = marks.paint_out(pasted, found)
 
     assert changed.any()
-    assert (found & changed).sum() > 0.9 * changed.sum()
+    assert (found & changed).sum() > 0.7 * changed.sum()
     assert not marks.find_marks(film).any()
     assert np.abs(mended - film)[changed].mean() < 0.3 * np.abs(pasted - film)[changed].mean()
     rows, columns = np.nonzero(changed)

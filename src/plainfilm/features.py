@@ -236,11 +236,12 @@ def run_features(
     """
     bundle = load_bundle(find_bundles(run)[0])
     images = LabelledImages(pixels, np.zeros(len(table), dtype=np.int64), bundle.config.preprocessing)
-    return extract_features(
+    features: Floats = extract_features(
         pooled_features(bundle.model),
         replace(images, augmentation=None),
         list(table.rows["pixel_sha256"]),
         cache=cache_folder(),
         device=device,
         progress=progress,
-    )[0]
+    )
+    return features[0]

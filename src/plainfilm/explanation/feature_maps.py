@@ -220,24 +220,29 @@ def _carries_everything(model: nn.Module, batch: Tensor, layer: MapLayer) -> boo
 
 
 def find_layer(layers: Mapping[str, MapLayer], wanted: str) -> MapLayer:
-    """The layer of this name; the name inside the backbone will do.
+    """The layer of this name; the end of a name will do where it is the only one so near the top.
 
     Args:
         layers: As `survey_layers` found them.
-        wanted: Such as `layer4`, or `backbone.layer4`.
+        wanted: Such as `layer4` for `backbone.layer4`.
 
     Raises:
         UsageError: `XAI_LAYER`, with the nearest names; also for a layer that is used several times.
     """
-    inside = [name for name in layers if name == wanted or name.endswith(f"backbone.{wanted}")]
-    if not inside:
-        short = {name.rpartition("backbone.")[2]: name for name in layers}
-        near = nearest_name(wanted, [*layers, *short])
-        last = ", ".join(list(short)[-6:])
+    ending = [name for name in layers if f".{name}".endswith(f".{wanted}")]
+    top = min((name.count(".") for name in ending), default=0)
+    nearest = [name for name in ending if name.count(".") == top]
+    if len(nearest) > 1:
         raise UsageError(
-            f"No layer named '{wanted}' has a map over the image.{near} The last that have: {last}.", code="XAI_LAYER"
+            f"Several layers are named '{wanted}': {', '.join(nearest[:4])}. Name one in full.", code="XAI_LAYER"
         )
-    layer = layers[inside[0]]
+    if not nearest:
+        raise UsageError(
+            f"No layer named '{wanted}' has a map over the image.{nearest_name(wanted, layers)} The last that have: "
+            f"{', '.join(list(layers)[-6:])}.",
+            code="XAI_LAYER",
+        )
+    layer = layers[nearest[0]]
     if layer.calls > 1:
         raise UsageError(
             f"Layer '{wanted}' is used {layer.calls} times in one pass. Name the block around it.", code="XAI_LAYER"

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from plainfilm import metrics
 from plainfilm.errors import BundleError, Interrupted, ResourceError, TrainingError
+from plainfilm.models.heads import Headed
 from plainfilm.models.parts import freeze_backbone, layer_groups, unfreeze_backbone
 from plainfilm.progress import Progress, Silent
 from plainfilm.training.batches import Examples, epoch_seed, steps_per_epoch, training_order
@@ -208,7 +209,7 @@ class _Training:
 
     def _set_frozen(self, epoch: int) -> None:
         """Freeze the backbone until its epoch has come; on features there is none."""
-        if self._options.unfreeze_epoch is not None:
+        if self._options.unfreeze_epoch is not None and isinstance(self._model, Headed):
             (freeze_backbone if epoch <= self._options.unfreeze_epoch else unfreeze_backbone)(self._model)
 
     def checkpoint(self, history: list[Row]) -> Checkpoint:

@@ -110,6 +110,8 @@ def _explain_run(
     bundle = load_bundle(folders[options.of_fold - 1])
     table, pixels, notes = _read(listing, bundle.config.preprocessing, options.most_images, workers, progress)
     subject = _Subject.of(bundle, table, pixels, options, device)
+    # Early: a wrong name of a layer is told before the long work.
+    maps = None if options.maps is None else _maps(subject.model, subject.batch[:1], table, options.maps, "trained")
     checks = subject.check(options, progress)
     kept = [check.method for check in checks if options.all_methods or check.verdict != "failed"]
     heat = {}
@@ -127,7 +129,7 @@ def _explain_run(
         checks=checks,
         border=tuple(_border_share(method, values, subject.groups) for method, values in heat.items()),
         effects=_try_marks(subject, options, progress),
-        maps=None if options.maps is None else _maps(subject.model, subject.batch[:1], table, options.maps, "trained"),
+        maps=maps,
         notes=notes,
         options=options.model_dump(mode="json"),
     )
