@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/plainfilm demo --output demo --overwrite
 
 test: $(READY) check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check src tests benchmarks

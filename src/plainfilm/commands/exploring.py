@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -102,13 +103,17 @@ def _agreements(found: Exploration, most: int = 12) -> Grid:
         grid.add_row(
             Text(agreement.column),
             agreement.clustering,
-            f"{agreement.ari:.2f} ({agreement.ari_low:.2f} to {agreement.ari_high:.2f})",
+            f"{_rounded(agreement.ari)} ({_rounded(agreement.ari_low)} to {_rounded(agreement.ari_high)})",
             f"{agreement.nmi:.2f}",
             f"{agreement.n_images:,}",
             f"{agreement.n_groups:,}",
             f"{agreement.n_clusters:,}",
         )
     return grid
+
+
+def _rounded(value: float) -> str:
+    return "unknown" if math.isnan(value) else f"{round(value, 2) + 0:.2f}"  # + 0: never "-0.00"
 
 
 def _networks(networks: tuple[NetworkScore, ...]) -> Grid:

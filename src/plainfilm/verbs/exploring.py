@@ -98,8 +98,8 @@ def _pixels(listing: Listing, options: ExploreOptions, workers: int | None, prog
             progress=progress,
         )
         stores.append(_readable(table, pixels))
-    if options.channels == "rgb":  # of one channel, it would not be the image's
-        table = replace(table, rows=table.rows.drop(columns="pixel_sha256"))
+    if options.channels == "rgb":  # of one channel, they would not be the image's
+        table = replace(table, rows=table.rows.drop(columns=["pixel_sha256", "notes"]))
     return table, Planes(tuple(stores))
 
 
