@@ -29,7 +29,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, data):
-    return train_small(data, tmp_path_factory.mktemp("runs") / "run")
+    return train_small(data, tmp_path_factory.mktemp("runs") / "run", gallery=False)
 
 
 @pytest.fixture

@@ -104,6 +104,15 @@ def test_a_folder_laid_out_otherwise_is_refused_with_the_layout(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_images_without_a_class_are_left_out_where_the_paper_had_none(tmp_path):
+    for name in ("TRAIN/abdomen/1.png", "TRAIN/chest/2.png", "VAL/chest/3.png", "TEST/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"not read here")
+    images = find_images(load_recipe("xray-explore"), tmp_path).labelled(tmp_path / "labelled.csv")
+    assert list(pd.read_csv(images.path)["path"]) == ["TRAIN/abdomen/1.png", "TRAIN/chest/2.png", "VAL/chest/3.png"]
+    assert images.options == {"images": str(tmp_path)}
+
+
 # --- what the papers printed --------------------------------------------------------------------------------
 
 

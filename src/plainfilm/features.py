@@ -236,7 +236,7 @@ def run_features(
     """
     bundle = load_bundle(find_bundles(run)[0])
     images = LabelledImages(pixels, np.zeros(len(table), dtype=np.int64), bundle.config.preprocessing)
-    features: Floats = extract_features(
+    (features,) = extract_features(
         pooled_features(bundle.model),
         replace(images, augmentation=None),
         list(table.rows["pixel_sha256"]),
@@ -244,4 +244,4 @@ def run_features(
         device=device,
         progress=progress,
     )
-    return features[0]
+    return np.asarray(features, dtype=np.float32)

@@ -155,6 +155,7 @@ def predict_table(
     *,
     batch_size: int = BATCH,
     device: str = "auto",
+    cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Predictions:
     """Score every image of a table; several models (folds) give the mean of their scores.
@@ -165,12 +166,20 @@ def predict_table(
         pixels: Their pixels, in the same order.
         batch_size: Images at once.
         device: Where to compute.
+        cache: Where features are kept: a head on a frozen backbone is then asked with the features found there. None
+            asks the whole model.
         progress: Told after every batch.
     """
     if len({bundle.config.classes for bundle in bundles}) != 1:
         raise BundleError("the models of these folds do not have the same classes.", code="BUN_CLASSES")
+    digests = list(table.rows["pixel_sha256"]) if cache is not None else []
     scores = np.mean(
-        [predict_scores(bundle, pixels, batch_size=batch_size, device=device, progress=progress) for bundle in bundles],
+        [
+            predict_scores(bundle, pixels, batch_size=batch_size, device=device, progress=progress)
+            if cache is None
+            else _scores_from_features(bundle, pixels, digests, cache=cache, device=device, progress=progress)
+            for bundle in bundles
+        ],
         axis=0,
     )
     columns = ["path", "label", "patient_id", "split"]
@@ -212,4 +221,29 @@ def predict_scores(
                 ) from None
             scores[indices] = logits.softmax(dim=1).cpu().numpy()[: len(indices)]
             advance(len(indices))
+    return scores
+
+
+def _scores_from_features(
+    bundle: Bundle,
+    pixels: PixelStore,
+    digests: Sequence[str],
+    *,
+    cache: Path,
+    device: str,
+    progress: Progress | None,
+) -> npt.NDArray[np.float64]:
+    """What `predict_scores` gives, from features that are kept; the model is a head on a backbone."""
+    import torch
+
+    from plainfilm.features import extract_features
+    from plainfilm.models.heads import Headed
+    from plainfilm.training.batches import LabelledImages
+
+    assert isinstance(bundle.model, Headed)
+    images = LabelledImages(pixels, np.zeros(len(digests), dtype=np.int64), bundle.config.preprocessing)
+    features = extract_features(bundle.model.backbone, images, digests, cache=cache, device=device, progress=progress)
+    head = bundle.model.head.cpu().eval()
+    with torch.inference_mode():
+        scores: npt.NDArray[np.float64] = head(torch.from_numpy(features[0])).double().softmax(dim=1).numpy()
     return scores

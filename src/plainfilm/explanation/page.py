@@ -30,6 +30,7 @@ from plainfilm.plots.drawing import Array, Drawing
 from plainfilm.storage import delete, make_folder, write_bytes, write_json, write_text
 
 PAGE, NUMBERS, PICTURES, MAPS = "explain.html", "explain.json", "heatmaps", "feature-maps.png"
+BORDER = 1 / 8  # of each side of an image
 SIDE = 256  # pixels of a picture on the page; the files keep their size
 SHOWN_EDITS = 8  # images of each edit, those that moved most
 
@@ -102,7 +103,7 @@ class Explanation:
         layer: The layer that CAM methods weighed; None where none was asked for.
         images: Those explained; empty for a model without classes.
         checks: One for each method asked for.
-        border: For each method shown, the mean share of its heat in the outer eighth of the image.
+        border: For each method shown, the mean share of its heat in the outer eighth (`BORDER`) on each side.
         effects: What painting marks out and in did.
         maps: Of one layer, where asked for.
         notes: Sentences for the reader.
@@ -220,6 +221,7 @@ def write_page(explanation: Explanation) -> str:
         methods=METHODS,
         bound=MOST_SIMILAR,
         same=SAME_PICTURE,
+        border_area=1 - (1 - 2 * BORDER) ** 2,
         style=Markup(_packaged("page.css")),
         script=Markup(SCRIPT),
         script_hash=b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode("ascii"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from plainfilm.data.sources import SourceOptions, list_images
 from plainfilm.errors import DataError
 from plainfilm.recipes.recipe import Recipe
 from plainfilm.storage import write_text
@@ -56,6 +57,17 @@ class Images:
             f"{rows['patient_id'].nunique()} patients, {len(fewer):,} of {len(rows):,} images."
         )
         return Images(table, self.folder, {"images": str(self.folder)}, rule)
+
+    def labelled(self, table: Path) -> Images:
+        """The images that have a class.
+
+        Args:
+            table: Where the table of them is written.
+        """
+        rows = list_images(self.path, SourceOptions(**self.options)).rows
+        kept = rows.loc[rows["label"].notna(), ["path", "label", "patient_id", "split"]]
+        write_text(table, kept.to_csv(index=False))
+        return replace(self, path=table, options={"images": str(self.folder)})
 
 
 def find_images(recipe: Recipe, data: Path) -> Images:

@@ -79,6 +79,7 @@ class Step(_Entry):
         column: Which column of the table its numbers are for.
         run: The training whose model `explain` and `predict` use.
         images: Place under the data, instead of all of it.
+        labelled: Whether images without a class are left out first; a training leaves them out by itself.
         options: Options of the verb, by name.
         with_table: More options, where the data are a table and not folders.
         quick: Options that replace these under --quick.
@@ -93,6 +94,7 @@ class Step(_Entry):
     column: Column
     run: str | None = None
     images: str | None = None
+    labelled: bool = False
     options: dict[str, Any] = {}
     with_table: dict[str, Any] = {}
     quick: dict[str, Any] = {}
@@ -174,6 +176,11 @@ class Recipe(_Entry):
             if row.printed is not None and row.printed not in self.paper.numbers:
                 raise ValueError(f"row '{row.quantity}' names no printed number: '{row.printed}'")
         return self
+
+    @property
+    def is_shortened(self) -> bool:
+        """Whether --quick changes any number."""
+        return self.quick_patients is not None or any(step.kind == "train" and step.quick for step in self.steps)
 
     @property
     def paper(self) -> Paper:

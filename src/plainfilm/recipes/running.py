@@ -12,6 +12,7 @@ from typing import Any
 
 from plainfilm import __version__, verbs
 from plainfilm.data.hub import fetch_dataset, is_hub_id, parse_hub_id
+from plainfilm.data.sources import SourceOptions
 from plainfilm.errors import DataError, PlainfilmError, UsageError
 from plainfilm.explanation.options import ExplainOptions
 from plainfilm.exploration.options import ExploreOptions
@@ -205,9 +206,11 @@ class _Work:
     def notes(self) -> tuple[str, ...]:
         """What was otherwise than the recipe says."""
         notes = []
-        if self.changes.quick:
+        if self.changes.quick and self.recipe.is_shortened:
             fewer = f" {self.images.rule}" if self.images.rule else ""
             notes.append(f"Shortened by --quick, so no number here is the one of the full recipe.{fewer}")
+        elif self.changes.quick:
+            notes.append("--quick leaves out nothing that a number here depends on.")
         others = [word for word in self.changes.typed() if word != "--quick"]
         if others:
             notes.append(f"Changed by the user: {shlex.join(others)}.")
@@ -233,7 +236,9 @@ class _Work:
         place = self._fresh(step)
         started = time.monotonic()
         options = ExploreOptions.model_validate(self.options(step))
-        found = verbs.explore(self.images.path, options, output=place, progress=self.progress)
+        images = self.images.labelled(self.folder / f"{step.id}.csv") if step.labelled else self.images
+        source = SourceOptions(**images.options)
+        found = verbs.explore(images.path, options, source=source, output=place, progress=self.progress)
         return _timed(exploration_outcome(found, self._pages(place)), started)
 
     def _explain(self, step: Step) -> Outcome:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from plainfilm.explanation.sanity import SanityCheck
 
 BY_NAME = "model:"  # in front of a model's name, where there is no run
-BORDER = 1 / 8  # of each side
 GALLERY_METHOD = "gradcam"
 GALLERY_CHECKED = 24  # images: a report should not wait for its pictures
 
@@ -373,6 +372,7 @@ def _groups(patients: Any) -> tuple[object, ...] | None:
 
 def _border_share(method: str, heat: Floats, groups: Sequence[object] | None) -> Measure:
     """How much of the heat lies near the edge of the image; an empty heat map has none there."""
+    from plainfilm.explanation.page import BORDER
     from plainfilm.explanation.sanity import mean_measure
 
     strength = np.abs(heat).astype(np.float64)

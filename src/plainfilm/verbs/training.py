@@ -291,12 +291,22 @@ def _score(
         table.take(indices),
         pixels.take(indices),
         device=options.training.device,
+        cache=_kept_features(options),
         progress=progress,
     )
     predictions.table["split"] = np.repeat(list(parts), [len(part) for part in parts.values()])
     if plan.patients == "documented":
         predictions.table["patient_id"] = plan.groups[indices]
     return predictions
+
+
+def _kept_features(options: RunOptions) -> Path | None:
+    """Where the features of a frozen backbone are kept, if this training keeps them."""
+    if not (options.training.trains_features and options.training.keep_features):
+        return None
+    from plainfilm.features import cache_folder
+
+    return cache_folder()
 
 
 def _explainer(run: Run, plan: SplitPlan, table: Table, pixels: PixelStore) -> Explainer:
