@@ -205,7 +205,7 @@ def test_an_unknown_field_is_refused_by_name(folder):
     [
         {"name": "resnet1e"},
         {"name": "timm:../../x"},
-        {"name": "vgg16"},
+        {"name": "vgg17"},
     ],
     ids=str,
 )

@@ -13,7 +13,7 @@ from typing import Any
 from plainfilm import __version__, verbs
 from plainfilm.data.hub import fetch_dataset, is_hub_id, parse_hub_id
 from plainfilm.data.sources import SourceOptions
-from plainfilm.errors import DataError, PlainfilmError, UsageError
+from plainfilm.errors import DataError, Interrupted, PlainfilmError, UsageError
 from plainfilm.explanation.options import ExplainOptions
 from plainfilm.exploration.options import ExploreOptions
 from plainfilm.progress import Progress, Silent
@@ -177,6 +177,8 @@ class _Work:
         do = {"train": self._train, "explore": self._explore, "explain": self._explain, "predict": self._predict}
         try:
             outcome = do[step.kind](step)
+        except Interrupted:
+            raise Interrupted(f"Stopped in step '{step.id}'. The same command again goes on from there.") from None
         except PlainfilmError as error:
             if error.code not in NOT_FOR_THESE_DATA:
                 raise error.located(f"step '{step.id}'") from error
