@@ -283,9 +283,9 @@ def test_a_run_stopped_by_signals_and_resumed_ends_with_the_same_weights(data, t
 
 
 def test_a_stop_while_images_are_read_leaves_nothing_behind(data, tmp_path, typed, monkeypatch):
-    from plainfilm import commands
+    from plainfilm.commands import running
 
-    monkeypatch.setattr(commands, "Terminal", lambda **options: Stopper("reading images"))
+    monkeypatch.setattr(running, "Terminal", lambda **options: Stopper("reading images"))
 
     status, _, err = typed("train", data, *SMALL_FLAGS, "-o", tmp_path / "run")
 
@@ -294,9 +294,9 @@ def test_a_stop_while_images_are_read_leaves_nothing_behind(data, tmp_path, type
 
 
 def test_a_stop_before_the_first_epoch_says_that_nothing_is_saved(data, tmp_path, typed, monkeypatch):
-    from plainfilm import commands
+    from plainfilm.commands import running
 
-    monkeypatch.setattr(commands, "Terminal", lambda **options: Stopper(1))
+    monkeypatch.setattr(running, "Terminal", lambda **options: Stopper(1))
 
     status, _, err = typed("train", data, *SMALL_FLAGS, "-o", tmp_path / "run")
 

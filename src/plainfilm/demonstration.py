@@ -40,7 +40,7 @@ def demonstrate(folder: Path, *, overwrite: bool, progress: Progress) -> str:
         progress.say(f"training resnet1d, split by {split}")
         run = verbs.train(
             table,
-            RunOptions.from_flat({"split": split, **TRAINING}),
+            RunOptions.from_flat({"split": split, "gallery": split == "patient", **TRAINING}),
             output=folder / f"by-{split}",
             overwrite=overwrite,
             progress=progress,
