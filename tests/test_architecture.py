@@ -28,6 +28,7 @@ ORDER = (
     "sampling",
     "evaluation",
     "plots",
+    "pages",
     "exploration",
     "explanation",
     "config",

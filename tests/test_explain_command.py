@@ -16,7 +16,8 @@ from plainfilm.reporting import write_report
 from plainfilm.reporting.assembly import assemble_report, save_examples
 from plainfilm.reporting.content import HeatFacts
 from plainfilm.runs import Run
-from plainfilm.verbs.explaining import example_explainer, explain
+from plainfilm.verbs.explaining import explain
+from plainfilm.verbs.gallery import example_explainer
 from small_runs import train_small, write_small_data
 
 QUICK = ["--methods", "gradcam", "--check-draws", "1", "--check-steps", "2", "--workers", "0", "-q"]
@@ -93,9 +94,9 @@ def test_the_scores_are_those_that_predict_gives(explained, run, data):
 def test_an_explanation_is_replaced_only_when_asked_and_nothing_else_is(typed, run, data, explained):
     again = ("explain", run.folder, data, *QUICK, "--check-images", "0", "--most-images", "1")
 
-    assert typed(*again, "-o", explained)[2].endswith("[XAI_EXISTS]\n")
+    assert typed(*again, "-o", explained)[2].endswith("[OUT_EXISTS]\n")
     assert typed(*again, "-o", run.folder / "out")[2].endswith("[RUN_EXISTS]\n")
-    assert typed(*again, "-o", data.parent)[2].endswith("[XAI_NOT_AN_EXPLANATION]\n")
+    assert typed(*again, "-o", data.parent)[2].endswith("[OUT_STRANGE]\n")
     status, out, _ = typed(*again, "-o", explained, "--overwrite")
     assert status == 0
     assert out.splitlines()[-1] == f"page: {explained / 'explain.html'}"

@@ -592,9 +592,9 @@ def test_what_is_in_the_way_is_not_overwritten(data, tmp_path):
     (tmp_path / "file").write_text("mine")
 
     for name, overwrite, code in (
-        ("strange", True, "EXP_NOT_AN_EXPLORATION"),
-        ("older", False, "EXP_EXISTS"),
-        ("file", True, "EXP_EXISTS"),
+        ("strange", True, "OUT_STRANGE"),
+        ("older", False, "OUT_EXISTS"),
+        ("file", True, "OUT_EXISTS"),
     ):
         with pytest.raises(UsageError) as refused:
             explore(data, output=tmp_path / name, overwrite=overwrite)

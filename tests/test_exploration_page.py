@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from plainfilm import plots
 from plainfilm.exploration.page import as_json, map_data, write_page
 from plainfilm.exploration.results import (
     Agreement,
@@ -603,13 +602,6 @@ def test_a_hundred_thousand_images_stay_below_fifteen_megabytes():
 def test_the_parts_of_the_page_are_part_of_the_package():
     for name in ("page.html.j2", "page.css", "page.js"):
         assert files("plainfilm.exploration").joinpath(name).is_file()
-
-
-def test_every_color_of_a_drawing_has_its_place_in_the_style():
-    style = files("plainfilm.exploration").joinpath("page.css").read_text(encoding="utf-8")
-
-    for variable in plots.THEME.values():
-        assert style.count(f"{variable}: ") == 2  # once for light, once for dark
 
 
 def opened(folder: Path, html: str, address: str = "") -> str:

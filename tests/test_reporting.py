@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plainfilm import plots
 from plainfilm.evaluation import evaluate_predictions
 from plainfilm.measures import EvaluationOptions
 from plainfilm.prediction import Predictions
@@ -464,10 +463,3 @@ def test_a_real_x_ray_is_shrunk_for_the_page():
 def test_the_template_and_the_style_are_part_of_the_package():
     for name in ("template.html.j2", "style.css"):
         assert files("plainfilm.reporting").joinpath(name).is_file()
-
-
-def test_every_color_of_a_drawing_has_its_place_in_the_style():
-    style = files("plainfilm.reporting").joinpath("style.css").read_text(encoding="utf-8")
-
-    for variable in plots.THEME.values():
-        assert style.count(f"{variable}: ") == 2  # once for light, once for dark

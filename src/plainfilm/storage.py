@@ -7,12 +7,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from plainfilm.errors import BundleError, ResourceError
+from plainfilm.errors import BundleError, ResourceError, UsageError
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
@@ -224,3 +224,34 @@ def _resource_error(error: OSError, name: str) -> ResourceError:
     }
     code, said = kinds.get(error.errno or 0, ("RES_WRITE", error.strerror or type(error).__name__))
     return ResourceError(f"'{name}' cannot be written: {said}.", code=code)
+
+
+def check_output(folder: Path, what: str, own: Collection[str], *, mark: str, overwrite: bool) -> None:
+    """Refuse a folder for results that holds something else, or results that may not be overwritten.
+
+    Args:
+        folder: Where results are about to go; need not exist.
+        what: What they are, with its article.
+        own: Names of the files and folders they consist of.
+        mark: The one without which a folder does not hold such results.
+        overwrite: Whether older ones may be replaced.
+
+    Raises:
+        UsageError: `OUT_EXISTS`, `OUT_STRANGE`, or `RUN_EXISTS` inside a finished run.
+    """
+    if folder.is_file():
+        raise UsageError(f"'{folder}' is a file; --output names a folder.", code="OUT_EXISTS")
+    if any((place / MANIFEST).is_file() for place in (folder, folder.parent)):
+        raise UsageError(f"'{folder}' is inside a finished run. Choose another --output.", code="RUN_EXISTS")
+    held = {path.name for path in folder.iterdir() if not is_temporary(path)} if folder.is_dir() else set()
+    if not held:
+        return
+    if held - set(own) or mark not in held:
+        raise UsageError(
+            f"'{folder}' holds something that is not {what}; it is not overwritten. Choose another --output.",
+            code="OUT_STRANGE",
+        )
+    if not overwrite:
+        raise UsageError(
+            f"'{folder}' is not empty. Choose another --output; --overwrite replaces it.", code="OUT_EXISTS"
+        )

@@ -12,8 +12,10 @@ from plainfilm.data.fitting import Fit, Resample
 from plainfilm.data.grey import Channel
 from plainfilm.data.images import DecodeRecord, ImageLimits
 from plainfilm.data.pixels import PixelStore
+from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.data.table import LeftOut, Listing, Table, free_name
 from plainfilm.data.workers import decode_images
+from plainfilm.errors import DataError
 from plainfilm.progress import Progress, Silent
 
 
@@ -86,6 +88,42 @@ def scan_listing(
     if store is not None and len(good) < n_images:
         store = store.take(good)
     return table, store
+
+
+def scan_as_prepared(
+    listing: Listing,
+    preprocessing: Preprocessing,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Table, PixelStore]:
+    """Decode every image of `listing` as a trained model takes it: its size, its fit.
+
+    Raises:
+        DataError: With the code of the first refused file, or `PRD_NONE`, if not one image can be read.
+    """
+    table, pixels = scan_listing(
+        listing,
+        size=(preprocessing.height, preprocessing.width),
+        fit=preprocessing.fit,
+        resample=preprocessing.resample,
+        workers=workers,
+        progress=progress,
+    )
+    return table, readable_pixels(table, pixels)
+
+
+def readable_pixels(table: Table, pixels: PixelStore | None) -> PixelStore:
+    """The pixels of a scan, if one image at least could be read.
+
+    Raises:
+        DataError: As `scan_as_prepared`.
+    """
+    if not len(table) or pixels is None:
+        first = next(iter(table.refused), None)
+        reason = f": {first.path}: {first.code} ({first.detail})" if first else "."
+        raise DataError(f"Not one image can be read{reason}", code=first.code if first else "PRD_NONE")
+    return pixels
 
 
 def _facts(records: Sequence[DecodeRecord]) -> pd.DataFrame:

@@ -7,23 +7,22 @@ the page's own script only, by its hash.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from plainfilm.explanation.marks import MarkEffect
 from plainfilm.explanation.saliency import METHODS, Floats
 from plainfilm.explanation.sanity import MOST_SIMILAR, SAME_PICTURE, SanityCheck, Stage
 from plainfilm.measures import Measure
+from plainfilm.pages import packaged, page_environment, page_style, script_hash
 from plainfilm.plots import explanation as drawing
 from plainfilm.plots import readable
 from plainfilm.plots.drawing import Array, Drawing
@@ -215,16 +214,16 @@ def write_explanation(explanation: Explanation, folder: Path) -> None:
 
 def write_page(explanation: Explanation) -> str:
     """The whole page as HTML text."""
-    template = _environment().from_string(_packaged("page.html.j2"))
+    template = _environment().from_string(packaged("plainfilm.explanation", "page.html.j2"))
     return template.render(
         found=explanation,
         methods=METHODS,
         bound=MOST_SIMILAR,
         same=SAME_PICTURE,
         border_area=1 - (1 - 2 * BORDER) ** 2,
-        style=Markup(_packaged("page.css")),
+        style=page_style(("plainfilm.explanation", "page.css")),
         script=Markup(SCRIPT),
-        script_hash=b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode("ascii"),
+        script_hash=script_hash(SCRIPT),
         pictures=[_pictured(explanation, image) for image in explanation.images],
         hidden=[check for check in explanation.checks if check.method not in explanation.shown],
         similarity=_similarity(explanation.checks),
@@ -235,9 +234,7 @@ def write_page(explanation: Explanation) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_as_text
-    )
+    environment = page_environment()
     environment.filters |= {
         "brief": lambda text, limit=80: readable(str(text), limit=limit),
         "count": lambda number, noun: f"{number:,} {noun}{'' if number == 1 else 's'}",
@@ -246,15 +243,6 @@ def _environment() -> Environment:
         "sentence": lambda text: text[:1].upper() + text[1:].rstrip(".") + ".",
     }
     return environment
-
-
-def _as_text(value: Any) -> Any:
-    """What Jinja prints for a value: markup made here as it is, any other text without hidden characters."""
-    return readable(value, limit=1_000) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _packaged(name: str) -> str:
-    return files("plainfilm.explanation").joinpath(name).read_text(encoding="utf-8")
 
 
 def _source(png: bytes) -> Markup:

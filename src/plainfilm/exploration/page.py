@@ -7,28 +7,26 @@ block without `<`, `>` or `&`, and the content security policy allows the page's
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 from PIL import Image
 
 from plainfilm.exploration.results import Agreement, Embedding, Exploration, Floats
+from plainfilm.pages import TEXT_LIMIT, packaged, page_environment, page_style, script_hash
 from plainfilm.plots import readable
 from plainfilm.plots.exploration import MISSING, clustering_title, drawings, in_order, texts
 
-TEXT_LIMIT: Final = 1_000  # characters of one sentence
 NAME_LIMIT: Final = 80  # characters of one name
 PATH_LIMIT: Final = 300
 COLUMNS_LIMIT: Final = 2_500_000  # characters of all further columns together: the page stays quick to open
@@ -66,13 +64,13 @@ GLOSSARY: Final = (
 def write_page(exploration: Exploration) -> str:
     """The whole page as HTML text: for 100,000 images and 4,000 thumbnails about 13 MB."""
     data = map_data(exploration)
-    script = _packaged("page.js")
-    template = _environment().from_string(_packaged("page.html.j2"))
+    script = packaged("plainfilm.exploration", "page.js")
+    template = _environment().from_string(packaged("plainfilm.exploration", "page.html.j2"))
     return template.render(
         found=exploration,
-        style=Markup(_packaged("page.css")),
+        style=page_style(("plainfilm.exploration", "page.css")),
         script=Markup(script),
-        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        script_hash=script_hash(script),
         data=Markup(as_json(data)),
         atlas=_atlas(exploration.thumbnails),
         left_out=data["left_out"],
@@ -83,9 +81,7 @@ def write_page(exploration: Exploration) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_as_text
-    )
+    environment = page_environment()
     environment.filters |= {
         "brief": lambda text, limit=NAME_LIMIT: readable(str(text), limit=limit),
         "count": lambda number, noun: f"{number:,} {noun}{'' if number == 1 else 's'}",
@@ -96,15 +92,6 @@ def _environment() -> Environment:
         "title": clustering_title,
     }
     return environment
-
-
-def _as_text(value: Any) -> Any:
-    """What Jinja prints for a value: markup made here as it is, any other text without hidden characters."""
-    return readable(value, limit=TEXT_LIMIT) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _packaged(name: str) -> str:
-    return files("plainfilm.exploration").joinpath(name).read_text(encoding="utf-8")
 
 
 # For the script

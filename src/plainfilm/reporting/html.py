@@ -5,23 +5,22 @@ from __future__ import annotations
 import math
 from base64 import b64encode
 from collections.abc import Iterable
-from importlib.resources import files
 from io import BytesIO
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 from PIL import Image
 
 from plainfilm import plots
 from plainfilm.measures import Evaluation
+from plainfilm.pages import packaged, page_environment, page_style
 from plainfilm.plots import readable
 from plainfilm.plots.explanation import picture_png
 from plainfilm.reporting import figures
 from plainfilm.reporting.content import Example, ReportData
 from plainfilm.reporting.words import GLOSSARY, PATIENTS, SPLIT
 
-TEXT_LIMIT = 1_000  # characters of one sentence
 NAME_LIMIT = 60  # characters of one name in a table
 
 
@@ -32,14 +31,12 @@ def write_report(report: ReportData) -> str:
     written out, and a content security policy forbids scripts and any access to the network.
     """
     environment = _environment()
-    template = environment.from_string(_packaged("template.html.j2"))
-    return template.render(report=report, style=Markup(_packaged("style.css")), **_parts(report))
+    template = environment.from_string(packaged("plainfilm.reporting", "template.html.j2"))
+    return template.render(report=report, style=page_style(("plainfilm.reporting", "style.css")), **_parts(report))
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_as_text
-    )
+    environment = page_environment()
     environment.filters |= {
         "brief": lambda text, limit=NAME_LIMIT: readable(str(text), limit=limit),
         "count": _count,
@@ -51,15 +48,6 @@ def _environment() -> Environment:
         "thousands": lambda number: f"{number:,}",
     }
     return environment
-
-
-def _as_text(value: Any) -> Any:
-    """What Jinja prints for a value: markup made here as it is, any other text without hidden characters."""
-    return readable(value, limit=TEXT_LIMIT) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _packaged(name: str) -> str:
-    return files("plainfilm.reporting").joinpath(name).read_text(encoding="utf-8")
 
 
 def _parts(report: ReportData) -> dict[str, Any]:

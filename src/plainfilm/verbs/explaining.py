@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -15,16 +15,15 @@ import numpy.typing as npt
 from plainfilm.bundle import Bundle, find_bundles, load_bundle
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.preprocessing import Preprocessing
-from plainfilm.data.scanning import scan_listing
+from plainfilm.data.scanning import scan_as_prepared
 from plainfilm.data.sources import SourceOptions, list_images
 from plainfilm.data.table import Listing, Table
-from plainfilm.errors import DataError, UsageError, unknown_name
+from plainfilm.errors import UsageError, unknown_name
 from plainfilm.explanation.options import ExplainOptions
 from plainfilm.measures import Measure
 from plainfilm.prediction import predict_scores
 from plainfilm.progress import Progress, Silent
-from plainfilm.reporting.content import Explainer, HeatFacts
-from plainfilm.storage import MANIFEST, is_temporary
+from plainfilm.storage import check_output
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from plainfilm.explanation.sanity import SanityCheck
 
 BY_NAME = "model:"  # in front of a model's name, where there is no run
-GALLERY_METHOD = "gradcam"
-GALLERY_CHECKED = 24  # images: a report should not wait for its pictures
 
 
 def explain(
@@ -74,7 +71,9 @@ def explain(
     options, progress = options or ExplainOptions(), progress or Silent()
     folder = None if output is None else Path(output)
     if folder is not None:
-        _check_free(folder, overwrite=overwrite)
+        from plainfilm.explanation.page import MAPS, NUMBERS, PAGE, PICTURES
+
+        check_output(folder, "an explanation", {PAGE, NUMBERS, PICTURES, MAPS}, mark=NUMBERS, overwrite=overwrite)
     listing = list_images(Path(images), source)
     name = Path(images).name or str(images)
     if str(run).startswith(BY_NAME):
@@ -161,7 +160,7 @@ def _explain_named(
         height=info.input_size, width=info.input_size, fit="pad", mean=info.mean, std=info.std
     )
     table, pixels, _ = _read(listing, preprocessing, 1, workers, progress)
-    batch = _batch(pixels, preprocessing, torch.device("cpu"))
+    batch = prepared_batch(pixels, preprocessing, torch.device("cpu"))
     told = "random" if weights is None else "pretrained" if weights == "pretrained" else Path(weights).name
     return Explanation(
         model=model_name,
@@ -229,23 +228,14 @@ def _read(
             refs=tuple(listing.refs[index] for index in chosen),
         )
         notes.append(f"{most} of {n_listed} images, chosen evenly over the classes and patients")
-    table, pixels = scan_listing(
-        listing,
-        size=(preprocessing.height, preprocessing.width),
-        fit=preprocessing.fit,
-        resample=preprocessing.resample,
-        workers=workers,
-        progress=progress,
-    )
+    table, pixels = scan_as_prepared(listing, preprocessing, workers=workers, progress=progress)
     refused = table.refused
-    if not len(table) or pixels is None:
-        reason = f": {refused[0].path}: {refused[0].code} ({refused[0].detail})" if refused else "."
-        raise DataError(f"Not one image can be read{reason}", code=refused[0].code if refused else "PRD_NONE")
     notes += [f"{item.path} is left out: {item.code} ({item.detail})" for item in refused]
     return table, pixels, tuple(notes)
 
 
-def _batch(pixels: PixelStore, preprocessing: Preprocessing, device: torch.device) -> torch.Tensor:
+def prepared_batch(pixels: PixelStore, preprocessing: Preprocessing, device: torch.device) -> torch.Tensor:
+    """All images of a store, as the model takes them."""
     from plainfilm.training.batches import load_batch
 
     return preprocessing.apply(load_batch(pixels, np.arange(len(pixels)), device))
@@ -277,7 +267,7 @@ class _Subject:
         from plainfilm.training.device import choose_device
 
         scores = predict_scores(bundle, pixels, device=device)
-        batch = _batch(pixels, bundle.config.preprocessing, torch.device(choose_device(device)))
+        batch = prepared_batch(pixels, bundle.config.preprocessing, torch.device(choose_device(device)))
         return cls(
             bundle=bundle,
             model=bundle.model,
@@ -296,7 +286,7 @@ class _Subject:
 
         if not options.check_images:
             return tuple(unchecked(method, 0) for method in options.methods)
-        some = _spread(len(self.table), options.check_images)
+        some = spread(len(self.table), options.check_images)
         return check_methods(
             self.model,
             self.batch[some],
@@ -423,88 +413,6 @@ def _try_marks(subject: _Subject, options: ExplainOptions, progress: Progress) -
     return tuple(effects)
 
 
-# --- the gallery of a report --------------------------------------------------------------------------------
-
-
-def example_explainer(bundles: Sequence[Path], bundle_of: npt.NDArray[np.intp], pixels: PixelStore) -> Explainer:
-    """What `save_examples` asks for heat maps of its pictures.
-
-    Args:
-        bundles: Folders of the models; one for each fold.
-        bundle_of: `(n_rows,)`, the model that each row of the table was tested with.
-        pixels: Of all rows.
-
-    Returns:
-        From row numbers to their heat maps for the predicted class, with the verdict of the randomisation check on the
-        model of most of them; None for a model without a map to weigh. Nothing is loaded before it is called.
-    """
-
-    def explain_rows(rows: npt.NDArray[np.intp]) -> tuple[HeatFacts, Floats] | None:
-        heat = np.zeros((len(rows), *pixels.shape[1:]), dtype=np.float32)
-        verdict: SanityCheck | None = None
-        used = Counter(bundle_of[rows].tolist())
-        for number, _ in used.most_common():
-            own = np.flatnonzero(bundle_of[rows] == number)
-            found = _gallery_heat(load_bundle(bundles[number]), pixels.take(rows[own]), check=verdict is None)
-            if found is None:
-                return None
-            heat[own] = found[0]
-            verdict = verdict or found[1]
-        if verdict is None:
-            return None
-        return HeatFacts(method="Grad-CAM", verdict=verdict.verdict, sentence=verdict.in_words()), heat
-
-    return explain_rows
-
-
-def _gallery_heat(bundle: Bundle, pixels: PixelStore, *, check: bool) -> tuple[Floats, SanityCheck | None] | None:
-    """Heat maps of the predicted class and, if asked for, a quick check of the method on some of these images."""
-    import torch
-
-    from plainfilm.explanation.saliency import explain_images, layer_for
-    from plainfilm.explanation.sanity import check_methods
-
-    batch = _batch(pixels, bundle.config.preprocessing, torch.device("cpu"))
-    model = bundle.model.eval()
-    with torch.no_grad():
-        classes = model(batch).argmax(dim=1).numpy()
-    try:
-        layer = layer_for([GALLERY_METHOD], model, batch, None)
-    except UsageError:  # no layer has a map; heat is no part of the result, so the report does without
-        return None
-    verdict = None
-    if check:
-        some = _spread(len(batch), GALLERY_CHECKED)
-        verdict = check_methods(model, batch[some], classes[some], [GALLERY_METHOD], layer=layer, draws=1)[0]
-    target = None if layer is None else layer.name
-    return explain_images(model, batch, classes, GALLERY_METHOD, target), verdict
-
-
-def _spread(count: int, most: int) -> Ints:
+def spread(count: int, most: int) -> Ints:
     """At most so many of `count` rows, evenly spaced."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.intp)
-
-
-# --- files --------------------------------------------------------------------------------------------------
-
-
-def _check_free(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds something, unless it is an explanation that may be overwritten."""
-    from plainfilm.explanation.page import MAPS, NUMBERS, PAGE, PICTURES
-
-    if folder.is_file():
-        raise UsageError(f"'{folder}' is a file; --output names a folder.", code="XAI_EXISTS")
-    if any((place / MANIFEST).is_file() for place in (folder, folder.parent)):
-        raise UsageError(f"'{folder}' is inside a finished run. Choose another --output.", code="RUN_EXISTS")
-    held = [path.name for path in folder.iterdir() if not is_temporary(path)] if folder.is_dir() else []
-    if not held:
-        return
-    if set(held) - {PAGE, NUMBERS, PICTURES, MAPS} or NUMBERS not in held:
-        raise UsageError(
-            f"'{folder}' holds something that is not an explanation; it is not overwritten. Choose another --output.",
-            code="XAI_NOT_AN_EXPLANATION",
-        )
-    if not overwrite:
-        raise UsageError(
-            f"'{folder}' is not empty. Choose another --output; --overwrite replaces it.", code="XAI_EXISTS"
-        )

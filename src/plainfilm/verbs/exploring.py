@@ -8,17 +8,16 @@ from pathlib import Path
 from plainfilm.bundle import find_bundles, read_config
 from plainfilm.data.grey import Channel
 from plainfilm.data.pixels import PixelStore
-from plainfilm.data.scanning import scan_listing
+from plainfilm.data.scanning import readable_pixels, scan_as_prepared, scan_listing
 from plainfilm.data.sources import SourceOptions, list_images
 from plainfilm.data.table import Listing, Table
-from plainfilm.errors import DataError, UsageError
 from plainfilm.exploration.exploring import embedding_frame, exploration_facts, explore_table
 from plainfilm.exploration.options import ExploreOptions
 from plainfilm.exploration.projection import Features, Planes, Seen
 from plainfilm.exploration.results import Exploration
 from plainfilm.prediction import safe_csv
 from plainfilm.progress import Progress, Silent
-from plainfilm.storage import delete, is_temporary, make_folder, write_bytes, write_json, write_text
+from plainfilm.storage import check_output, delete, make_folder, write_bytes, write_json, write_text
 
 PAGE, NUMBERS, POINTS, PLOTS = "explore.html", "explore.json", "embedding.csv", "plots"
 LEARNT = "The model learnt the labels of its training images: that their features follow the label shows nothing new."
@@ -51,12 +50,12 @@ def explore(
 
     Raises:
         DataError: `EXP_TOO_FEW`, `EXP_ALIKE`, `EXP_NOT_FINITE`, or why no image can be read.
-        UsageError: `EXP_EXISTS`, `EXP_NOT_AN_EXPLORATION`, `EXP_PERPLEXITY`, `MISSING_EXTRA`.
+        UsageError: `OUT_EXISTS`, `OUT_STRANGE`, `EXP_PERPLEXITY`, `MISSING_EXTRA`.
     """
     options, progress = options or ExploreOptions(), progress or Silent()
     folder = None if output is None else Path(output)
     if folder is not None:
-        _check_free(folder, overwrite=overwrite)
+        check_output(folder, "an exploration", {PAGE, NUMBERS, POINTS, PLOTS}, mark=NUMBERS, overwrite=overwrite)
     listing = list_images(Path(data), source)
     seen: Seen
     notes: tuple[str, ...] = ()
@@ -97,7 +96,7 @@ def _pixels(listing: Listing, options: ExploreOptions, workers: int | None, prog
             workers=workers,
             progress=progress,
         )
-        stores.append(_readable(table, pixels))
+        stores.append(readable_pixels(table, pixels))
     if options.channels == "rgb":  # of one channel, they would not be the image's
         table = replace(table, rows=table.rows.drop(columns=["pixel_sha256", "notes"]))
     return table, Planes(tuple(stores))
@@ -110,46 +109,11 @@ def _features(
     from plainfilm.features import run_features
 
     preprocessing = read_config(find_bundles(run)[0]).preprocessing
-    table, pixels = scan_listing(
-        listing,
-        size=(preprocessing.height, preprocessing.width),
-        fit=preprocessing.fit,
-        resample=preprocessing.resample,
-        workers=workers,
-        progress=progress,
-    )
-    store = _readable(table, pixels)
-    return table, Features(run_features(run, table, store, device=device, progress=progress)), (store,)
-
-
-def _readable(table: Table, pixels: PixelStore | None) -> PixelStore:
-    if not len(table) or pixels is None:
-        first = next(iter(table.refused), None)
-        reason = f": {first.path}: {first.code} ({first.detail})" if first else "."
-        raise DataError(f"Not one image can be read{reason}", code=first.code if first else "TAB_NO_IMAGES")
-    return pixels
+    table, pixels = scan_as_prepared(listing, preprocessing, workers=workers, progress=progress)
+    return table, Features(run_features(run, table, pixels, device=device, progress=progress)), (pixels,)
 
 
 # --- files --------------------------------------------------------------------------------------------------
-
-
-def _check_free(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds something, unless it is an exploration that may be overwritten."""
-    if folder.is_file():
-        raise UsageError(f"'{folder}' is a file; --output names a folder.", code="EXP_EXISTS")
-    held = [path for path in folder.iterdir() if not is_temporary(path)] if folder.is_dir() else []
-    if not held:
-        return
-    strange = sorted(path.name for path in held if path.name not in (PAGE, NUMBERS, POINTS, PLOTS))
-    if strange or not (folder / NUMBERS).is_file():
-        raise UsageError(
-            f"'{folder}' holds something that is not an exploration; it is not overwritten. Choose another --output.",
-            code="EXP_NOT_AN_EXPLORATION",
-        )
-    if not overwrite:
-        raise UsageError(
-            f"'{folder}' is not empty. Choose another --output; --overwrite replaces it.", code="EXP_EXISTS"
-        )
 
 
 def _write(exploration: Exploration, folder: Path) -> None:

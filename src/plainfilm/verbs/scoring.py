@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from plainfilm.bundle import find_bundles, load_bundle, read_config
-from plainfilm.data.scanning import scan_listing
+from plainfilm.data.scanning import scan_as_prepared
 from plainfilm.data.sources import SourceOptions, list_images
 from plainfilm.data.table import Table
-from plainfilm.errors import DataError, TableError, UsageError
+from plainfilm.errors import TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
 from plainfilm.measures import Evaluation, EvaluationOptions
 from plainfilm.prediction import BATCH, Predictions, predict_table
@@ -54,26 +54,12 @@ def predict(
     folders = find_bundles(Path(run))
     preprocessing = read_config(folders[0]).preprocessing
     listing = list_images(Path(images), source)
-    table, pixels = scan_listing(
-        listing,
-        size=(preprocessing.height, preprocessing.width),
-        fit=preprocessing.fit,
-        resample=preprocessing.resample,
-        workers=workers,
-        progress=progress,
-    )
-    if not len(table) or pixels is None:
-        reason = next((f": {item.path}: {item.code} ({item.detail})" for item in table.refused), ".")
-        raise DataError(f"Not one image of '{images}' can be read{reason}", code=_first_code(table))
+    table, pixels = scan_as_prepared(listing, preprocessing, workers=workers, progress=progress)
     bundles = [load_bundle(folder) for folder in folders]
     predictions = predict_table(bundles, table, pixels, batch_size=batch_size, device=device, progress=progress)
     if output is not None:
         predictions.save(Path(output), table.left_out)
     return predictions, table
-
-
-def _first_code(table: Table) -> str:
-    return table.refused[0].code if table.refused else "PRD_NONE"
 
 
 def evaluate(

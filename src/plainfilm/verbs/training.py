@@ -28,8 +28,8 @@ from plainfilm.reporting.content import Explainer
 from plainfilm.reporting.html import write_report
 from plainfilm.runs import Run, check_free, check_resumable, new_run, open_run
 from plainfilm.storage import locked, sweep, write_bytes, write_json, write_text
-from plainfilm.verbs.explaining import example_explainer
 from plainfilm.verbs.fitting import train_fold
+from plainfilm.verbs.gallery import example_explainer
 
 AUGMENTED_IMAGES = 4  # on the sheet that shows them
 AUGMENTED_VIEWS = 5
