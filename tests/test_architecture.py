@@ -31,6 +31,7 @@ ORDER = (
     "pages",
     "exploration",
     "explanation",
+    "auditing",
     "config",
     "runs",
     "reporting",
