@@ -8,20 +8,18 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
-from jinja2 import Environment
 from markupsafe import Markup
 from PIL import Image
 
 from plainfilm import plots
 from plainfilm.measures import Evaluation
-from plainfilm.pages import packaged, page_environment, page_style
+from plainfilm.pages import page_style
 from plainfilm.plots import readable
 from plainfilm.plots.explanation import picture_png
 from plainfilm.reporting import figures
 from plainfilm.reporting.content import Example, ReportData
+from plainfilm.reporting.environment import NAME_LIMIT, report_environment
 from plainfilm.reporting.words import GLOSSARY, PATIENTS, SPLIT
-
-NAME_LIMIT = 60  # characters of one name in a table
 
 
 def write_report(report: ReportData) -> str:
@@ -30,24 +28,8 @@ def write_report(report: ReportData) -> str:
     Nothing in `report` can become markup: Jinja escapes every value, hidden and bidirectional characters are
     written out, and a content security policy forbids scripts and any access to the network.
     """
-    environment = _environment()
-    template = environment.from_string(packaged("plainfilm.reporting", "template.html.j2"))
+    template = report_environment().get_template("template.html.j2")
     return template.render(report=report, style=page_style(("plainfilm.reporting", "style.css")), **_parts(report))
-
-
-def _environment() -> Environment:
-    environment = page_environment()
-    environment.filters |= {
-        "brief": lambda text, limit=NAME_LIMIT: readable(str(text), limit=limit),
-        "count": _count,
-        "day": lambda when: f"{when.day} {when:%B %Y}",
-        "decimal": lambda value: f"{value:.3f}",
-        "heading": plots.title_of,
-        "sentence": _sentence,
-        "percent": lambda share: f"{100 * share:.0f} %",
-        "thousands": lambda number: f"{number:,}",
-    }
-    return environment
 
 
 def _parts(report: ReportData) -> dict[str, Any]:
@@ -163,15 +145,6 @@ def _effective(evaluation: Evaluation) -> str:
         f"Images of one patient resemble each other: these {evaluation.n_images:,} images tell as much about "
         f"the accuracy as {evaluation.effective_images:,.0f} independent ones would."
     )
-
-
-def _sentence(text: str) -> str:
-    """A remark with a capital and a full stop."""
-    return text[:1].upper() + text[1:].rstrip(".") + "."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:
