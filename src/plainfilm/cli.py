@@ -5,6 +5,7 @@ Nothing heavy is imported here: `plainfilm --help` and `--version` load no deep-
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -61,6 +62,7 @@ for _name, (_place, _help) in COMMANDS.items():
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 2 usage, 3 bad data, 5 resource, 70 internal, 130/143 stopped."""
     signal.signal(signal.SIGTERM, _terminate)
+    gc.set_threshold(50_000)  # imports make half a million objects that stay: looking through them costs a second
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a class name must not end a training

@@ -36,7 +36,7 @@ class Architecture:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     hub_file: HubFile | None
-    no_weights: str  # what to do where there is nothing to fetch
+    no_weights: Callable[[], str]  # what to do where there is nothing to fetch
     licence: str
     source: str
     summary: str
@@ -99,7 +99,7 @@ def _from_scratch(
         mean=(0.5,),  # maps [0, 1] to [-1, 1]; the papers name no normalisation
         std=(0.5,),
         hub_file=None,
-        no_weights="It is trained from scratch: leave weights out, or name a .safetensors file.",
+        no_weights=lambda: "It is trained from scratch: leave weights out, or name a .safetensors file.",
         licence="Apache-2.0 (code; there are no published weights)",
         source=f"plainfilm, after {source}",
         summary=summary,
@@ -217,7 +217,9 @@ def _timm(name: str) -> Architecture:
         mean=tuple(config.mean),
         std=tuple(config.std),
         hub_file=HubFile(config.hf_hub_id, config.hf_hub_filename or "model.safetensors") if config.hf_hub_id else None,
-        no_weights="timm has none under this name; see list_models('timm:*.*'), or name a .safetensors file.",
+        no_weights=lambda: (
+            "timm has none under this name; see list_models('timm:*.*'), or name a .safetensors file."
+        ),
         licence=_licence(config.license) if config.hf_hub_id else "Apache-2.0 (code; there are no weights)",
         source="; ".join(_texts("timm", config.paper_ids, config.origin_url)),
         summary=f"timm's {name.partition('.')[0]}{weights}.",
@@ -252,7 +254,6 @@ def _torchvision_names() -> list[str]:
 
 
 def _torchvision(name: str) -> Architecture:
-    import timm
     import torchvision
 
     preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
@@ -272,8 +273,13 @@ def _torchvision(name: str) -> Architecture:
         model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
         return model
 
-    tagged = f"{name}.tv_in1k"
-    same = f"Use 'timm:{tagged}', the same weights, or" if tagged in timm.list_pretrained() else "Use a timm: model, or"
+    def no_weights() -> str:
+        import timm  # half a second, for whoever asks in vain
+
+        tagged = f"{name}.tv_in1k"
+        same = f"'timm:{tagged}', the same weights" if tagged in timm.list_pretrained() else "a timm: model"
+        return f"torchvision publishes its weights only as pickles. Use {same}, or name a .safetensors file."
+
     return Architecture(
         name=f"torchvision:{name}",
         build=build,
@@ -281,7 +287,7 @@ def _torchvision(name: str) -> Architecture:
         mean=(0.5, 0.5, 0.5) if ported else tuple(preset.mean),
         std=(0.5, 0.5, 0.5) if ported else tuple(preset.std),
         hub_file=None,
-        no_weights=f"torchvision publishes its weights only as pickles. {same} name a .safetensors file.",
+        no_weights=no_weights,
         licence="BSD-3-Clause (code; no weights are fetched)",
         source="torchvision",
         summary=f"torchvision's {name}.",

@@ -195,7 +195,7 @@ def _weights(architecture: Architecture, weights: str | Path) -> dict[str, Tenso
     file = architecture.hub_file
     if file is None:
         raise UsageError(
-            f"{architecture.name} has no pretrained weights to fetch. {architecture.no_weights}",
+            f"{architecture.name} has no pretrained weights to fetch. {architecture.no_weights()}",
             code="NO_WEIGHTS",
         )
     if "non-commercial" in architecture.licence:
