@@ -217,9 +217,7 @@ def _timm(name: str) -> Architecture:
         mean=tuple(config.mean),
         std=tuple(config.std),
         hub_file=HubFile(config.hf_hub_id, config.hf_hub_filename or "model.safetensors") if config.hf_hub_id else None,
-        no_weights=lambda: (
-            "timm has none under this name; see list_models('timm:*.*'), or name a .safetensors file."
-        ),
+        no_weights=lambda: "timm has none under this name; see list_models('timm:*.*'), or name a .safetensors file.",
         licence=_licence(config.license) if config.hf_hub_id else "Apache-2.0 (code; there are no weights)",
         source="; ".join(_texts("timm", config.paper_ids, config.origin_url)),
         summary=f"timm's {name.partition('.')[0]}{weights}.",
