@@ -19,6 +19,7 @@ _HOME = {
     "Run": "plainfilm.runs",
     "RunOptions": "plainfilm.config",
     "Table": "plainfilm.data.table",
+    "compare": "plainfilm.verbs",
     "create_model": "plainfilm.models",
     "evaluate": "plainfilm.verbs",
     "explain": "plainfilm.verbs",
@@ -40,6 +41,7 @@ __all__ = [
     "RunOptions",
     "Table",
     "__version__",
+    "compare",
     "create_model",
     "evaluate",
     "explain",
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
     from plainfilm.models import create_model, list_models
     from plainfilm.prediction import Predictions
     from plainfilm.runs import Run
-    from plainfilm.verbs import evaluate, explain, explore, predict, report, scan, train
+    from plainfilm.verbs import compare, evaluate, explain, explore, predict, report, scan, train
 
 
 def __getattr__(name: str) -> Any:

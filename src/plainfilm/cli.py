@@ -28,6 +28,7 @@ COMMANDS = {  # what is typed: where it is, relative to plainfilm.commands, and 
     ),
     "explain": ("explaining:explain", "Where a model looks, by methods that pass the randomisation check."),
     "evaluate": ("running:evaluate", "Measure a run again, or its model on other data."),
+    "compare": ("comparing:compare", "Which run is better, by how much, and how many patients it would take."),
     "predict": ("running:predict", "Score images with a trained model."),
     "report": ("running:report", "Write a run's report again from its files."),
     "models": ("asking:models", "List models with parameters, FLOPs, weights and licences."),

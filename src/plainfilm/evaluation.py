@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from plainfilm.errors import DataError
@@ -47,16 +49,10 @@ def evaluate_predictions(
     """
     options = options or EvaluationOptions()
     labelled = _checked(predictions)
-    readings = readings_of(labelled, options)
     group = _patient_of_image(labelled, patients)
     known = patients != "unknown"
-    strata = strata_of(group, readings[0].y_true, smallest=options.min_patients)
     units: tuple[Unit, ...] = ("image", "patient") if known else ("image",)
-    samples = [
-        Sample.drawn(rows_of(reading, group, unit=unit, patients_known=known), strata, options)
-        for reading in readings
-        for unit in units
-    ]
+    samples = samples_of(predictions, patients=patients, units=units, options=options)
     measures: dict[tuple[str, Unit, str | None], Measure] = {}
     curves: dict[tuple[str, Unit, str], Curve] = {}
     for sample in samples:
@@ -74,10 +70,10 @@ def evaluate_predictions(
         patients=patients,
         split_unit=split_unit,
         n_images=len(labelled),
-        n_patients=len(strata) if known else None,
+        n_patients=int(group.max()) + 1 if known else None,
         evidence_level=level,
         struck=_struck(labelled, level, split_unit),
-        headline=_headline(list(measures.values()), unit=units[-1], positive=readings[-1].of),
+        headline=headline_of(list(measures.values()), unit=units[-1], positive=samples[-1].rows.reading.of),
         measures=tuple(measures.values()),
         confusions=tuple(sample.confusion() for sample in samples),
         curves=tuple(curves.values()),
@@ -85,6 +81,21 @@ def evaluate_predictions(
         effective_images=len(labelled) / design_effect if design_effect else None,
         notes=_notes(predictions, labelled, group, patients),
     )
+
+
+def samples_of(
+    predictions: Predictions, *, patients: PatientSource, units: Iterable[Unit], options: EvaluationOptions
+) -> list[Sample]:
+    """Every reading of the labelled rows by each unit, measured and drawn; see `evaluate_predictions`."""
+    labelled = _checked(predictions)
+    group = _patient_of_image(labelled, patients)
+    readings = readings_of(labelled, options)
+    strata = strata_of(group, readings[0].y_true, smallest=options.min_patients)
+    return [
+        Sample.drawn(rows_of(reading, group, unit=unit, patients_known=patients != "unknown"), strata, options)
+        for reading in readings
+        for unit in units
+    ]
 
 
 def _evidence_level(patients: PatientSource, split_unit: Unit) -> int:
@@ -109,7 +120,7 @@ def _struck(labelled: Predictions, level: int, split_unit: Unit) -> str | None:
     return None
 
 
-def _headline(measures: list[Measure], *, unit: Unit, positive: str | None) -> Measure:
+def headline_of(measures: list[Measure], *, unit: Unit, positive: str | None) -> Measure:
     """The number to print large; see `Evaluation.headline`."""
     name, of = ("balanced_accuracy", None) if positive is None else ("roc_auc", positive)
     named = [measure for measure in measures if (measure.name, measure.unit) == (name, unit)]

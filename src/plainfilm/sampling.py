@@ -150,7 +150,7 @@ def strata_of(group: Ints, y_true: Ints, *, smallest: int) -> Ints:
     return np.unique(np.where(size[stratum] < smallest, -1, stratum), return_inverse=True)[1]
 
 
-def _figures(rows: Rows, weights: Floats | None = None) -> dict[str, Floats]:
+def figures_of(rows: Rows, weights: Floats | None = None) -> dict[str, Floats]:
     """Every metric under one set of weights, or many; `(...)` or, for each class, `(..., K)`."""
     cm = metrics.confusion_matrix(rows.y_true, rows.y_pred, len(rows.reading.classes), weights)
     figures = {
@@ -204,11 +204,11 @@ class Sample:
     def drawn(cls, rows: Rows, strata: Ints, options: EvaluationOptions) -> Sample:
         """Measure the rows, and every draw of their patients."""
         blocks = [
-            _figures(rows, weights)
+            figures_of(rows, weights)
             for weights in metrics.bootstrap_weights(rows.group, strata, draws=options.draws, seed=options.draw_seed)
         ]
         draws = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-        return cls(rows=rows, point=_figures(rows), draws=draws, options=options)
+        return cls(rows=rows, point=figures_of(rows), draws=draws, options=options)
 
     def measures(self) -> list[Measure]:
         """Every number about these rows, the overall ones first."""
@@ -229,6 +229,19 @@ class Sample:
             return measures
         caution = "caution: the images are not known to be independent"
         return [replace(measure, reason=_joined(measure.reason, caution)) for measure in measures]
+
+    def pick(self, measure: Measure, figures: dict[str, Floats]) -> Floats:
+        """The figure that a measure of this sample is about, out of all figures of the same rows, `(...)`."""
+        names = self.rows.reading.classes
+        if measure.name in BINARY_NAMES and measure.of == self.rows.reading.of:
+            name, c = BINARY_NAMES[measure.name]
+            return figures[name][..., c]
+        for name, macro in MACRO_NAMES.items():
+            if measure.name == macro:
+                usable = [c for c in range(len(names)) if self._of_class(name, c).value is not None]
+                return np.asarray(figures[name][..., range(len(names)) if measure.of is None else usable].mean(axis=-1))
+        figure = figures[measure.name]
+        return figure if measure.of is None else figure[..., names.index(measure.of)]
 
     def confusion(self) -> ConfusionMatrix:
         """Counts of truth against prediction, with the interval of every row share."""

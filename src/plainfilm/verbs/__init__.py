@@ -1,9 +1,10 @@
 """The public calls, one per command: what the command line can do, these can."""
 
+from plainfilm.verbs.comparing import compare
 from plainfilm.verbs.explaining import explain
 from plainfilm.verbs.exploring import explore
 from plainfilm.verbs.scanning import scan
 from plainfilm.verbs.scoring import evaluate, predict
 from plainfilm.verbs.training import plan, report, train
 
-__all__ = ["evaluate", "explain", "explore", "plan", "predict", "report", "scan", "train"]
+__all__ = ["compare", "evaluate", "explain", "explore", "plan", "predict", "report", "scan", "train"]
