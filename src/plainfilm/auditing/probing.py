@@ -1,0 +1,299 @@
+"""The frozen recipe of all probes: can the label be predicted from this little, for patients not seen before?
+
+A ridge discriminant on a few features, cross-validated by patient, measured by balanced accuracy; every patient
+counts once, however many images they have. What chance gives is found by exchanging labels between whole patients
+and doing all of it again. Exchanged labels are further right-hand sides of one system of equations, so a thousand of
+them cost little more than one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from plainfilm import metrics
+from plainfilm.auditing.cases import Cases
+from plainfilm.metrics import Floats, Ints
+from plainfilm.sampling import strata_of
+
+Features = npt.NDArray[np.float32]
+
+CELLS_AT_ONCE = 2**21  # scores looked at together: 8 MiB
+FARTHEST = 5.0  # standard deviations; a feature beyond is taken as if it were there
+
+
+class ProbeOptions(BaseModel):
+    """How probes are made; the same for all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    probe_folds: int = Field(5, ge=2, le=20, description="Parts of the probes' cross-validation by patient.*")
+    probe_draws: int = Field(1_000, ge=99, le=100_000, description="Exchanges of labels that say what chance gives.")
+    probe_alpha: float = Field(0.01, gt=0, lt=0.5, description="p, after Holm's correction, that a warning needs.*")
+    probe_ridge: float = Field(
+        1.0, gt=0, description="Penalty of a probe, as a multiple of its number of features; features have variance 1.*"
+    )
+    probe_patients: int = Field(
+        5, ge=2, description="Patients that a class needs; smaller classes are left out of the probes, and named.*"
+    )
+    probe_seed: int = Field(0, ge=0, lt=2**32, description="Seed of the probes' folds, exchanges and intervals.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """Folds, and which labels may be exchanged.
+
+    The labels of patients with one label are exchanged, whole, with those of other patients of the same fold: so every
+    fold keeps its share of each class, under true and exchanged labels alike. A patient with several labels keeps
+    them, exchanged among their own images.
+
+    Attributes:
+        weight: `(n,)` one over the number of the patient's images.
+        fold: `(n,)` fold of each image, 0 to `n_folds - 1`.
+        cell: `(n,)` what is exchanged: the patient, or the image where its patient has several labels.
+        pool: `(n_cells,)` within which labels are exchanged.
+        labels: `(1 + draws, n_cells)` the true labels first, then exchanged ones.
+        n_arrangements: How many ways to exchange there are, as a natural logarithm.
+        n_mixed: Patients with several labels.
+    """
+
+    weight: Floats
+    fold: Ints
+    cell: Ints
+    pool: Ints
+    labels: npt.NDArray[np.int16]
+    n_arrangements: float
+    n_mixed: int
+
+    @property
+    def n_folds(self) -> int:
+        """Parts of the cross-validation."""
+        return int(self.fold.max()) + 1
+
+    @property
+    def smallest_p(self) -> float:
+        """No p can come out below this, however clear the answer."""
+        return max(1 / len(self.labels), math.exp(-self.n_arrangements))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What a probe says.
+
+    Attributes:
+        value: Balanced accuracy over all folds, every patient counting once.
+        low: Lower end of its interval from resampled patients.
+        high: Upper end.
+        null: The same with exchanged labels, on average.
+        p: Chance of a value as high from exchanged labels; nan where none were drawn.
+        predicted: `(n,)` predicted class of each image, from the fold that did not see it.
+    """
+
+    value: float
+    low: float
+    high: float
+    null: float
+    p: float
+    predicted: Ints
+
+    @property
+    def excess(self) -> float:
+        """What it has over chance; 0.05 is five points."""
+        return self.value - self.null
+
+
+def make_design(cases: Cases, options: ProbeOptions) -> Design:
+    """Deal patients to folds, and exchange labels."""
+    rng = np.random.default_rng(options.probe_seed)
+    group, y = cases.group, cases.y
+    first, last = (_extreme(group, y, which) for which in (np.minimum, np.maximum))
+    mixed = first != last
+    fold_of_group = _deal(cases.class_of_group, options.probe_folds, rng)
+    # Cells 0..n_groups-1 are patients; images of patients with several labels have a cell each.
+    key = np.where(mixed[group], len(mixed) + np.arange(len(group)), group)
+    kept, where, cell = np.unique(key, return_index=True, return_inverse=True)
+    pool = np.where(kept < len(mixed), fold_of_group[group[where]], options.probe_folds + group[where])
+    y_cell = y[where]
+    labels = np.vstack([y_cell[None], *(_exchanged(y_cell, pool, rng) for _ in range(options.probe_draws))])
+    return Design(
+        weight=1 / np.bincount(group)[group],
+        fold=fold_of_group[group],
+        cell=cell,
+        pool=pool,
+        labels=labels.astype(np.int16),
+        n_arrangements=_arrangements(y_cell, pool),
+        n_mixed=int(mixed.sum()),
+    )
+
+
+def run_probe(features: npt.NDArray[np.floating], cases: Cases, design: Design, options: ProbeOptions) -> Probed:
+    """Predict the label of every image from its features alone.
+
+    Args:
+        features: `(n, n_features)`, finite, any unit: they are standardised inside each training part.
+        cases: Labels and patients of the same images.
+        design: Made for the same cases.
+        options: As the design was made with.
+    """
+    n_classes = len(cases.classes)
+    predicted = np.empty(len(cases), dtype=np.intp)
+    found = np.zeros((len(design.labels), n_classes))
+    total = np.bincount(cases.y, weights=design.weight, minlength=n_classes)  # the same after every exchange
+    for number in range(design.n_folds):
+        test = np.flatnonzero(design.fold == number)
+        for start, scores in _scores(features, cases, design, test, ridge=options.probe_ridge):
+            named = scores.argmax(axis=2)  # (images, draws)
+            if start == 0:
+                predicted[test] = named[:, 0]
+            truth = design.labels[start : start + named.shape[1], design.cell[test]].T
+            right = np.where(named == truth, design.weight[test, None], 0)
+            for c in range(n_classes):
+                found[start : start + named.shape[1], c] += np.where(truth == c, right, 0).sum(axis=0)
+    values = (found / total).mean(axis=1)
+    value, exchanged = float(values[0]), values[1:]
+    low, high = interval_of(predicted, cases, seed=options.probe_seed)
+    return Probed(
+        value=value,
+        low=low,
+        high=high,
+        null=float(exchanged.mean()) if len(exchanged) else 1 / n_classes,
+        p=permutation_p(value, exchanged),
+        predicted=predicted,
+    )
+
+
+def permutation_p(value: float, exchanged: Floats) -> float:
+    """Share of the draws that reach `value`, the true labels counted among them; nan without draws."""
+    return float((1 + (exchanged >= value - 1e-9).sum()) / (1 + len(exchanged))) if len(exchanged) else math.nan
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The p values as Holm (1979) corrects them for being several, in the order given."""
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(np.asarray(p, dtype=np.float64)[order] * (len(p) - np.arange(len(p))))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(stepped, 1)
+    return [float(value) for value in adjusted]
+
+
+def patient_confusions(predicted: Ints, cases: Cases) -> Floats:
+    """`(n_patients, K, K)` each patient's own confusion matrix, which adds up to 1: every patient counts once."""
+    n_classes, n_patients = len(cases.classes), cases.n_patients
+    place = (cases.group * n_classes + cases.y) * n_classes + predicted
+    counts = np.bincount(place, minlength=n_patients * n_classes**2).reshape(n_patients, n_classes, n_classes)
+    return np.asarray(counts / counts.sum(axis=(1, 2), keepdims=True))
+
+
+def resampled(
+    figure: Callable[[Floats], Floats], confusions: Floats, cases: Cases, *, seed: int, draws: int = 2_000
+) -> Floats:
+    """A figure of the confusion matrix, for every draw of patients within their classes.
+
+    Args:
+        figure: From `(some_draws, ...)` matrices to `(some_draws, ...)` values.
+        confusions: `(n_patients, ...)` to be added up over the drawn patients.
+        cases: Whose patients they are.
+        seed: The same seed draws the same patients: figures of two predictions are then paired.
+        draws: How many.
+    """
+    strata = strata_of(np.arange(cases.n_patients), cases.class_of_group, smallest=2)
+    flat = confusions.reshape(cases.n_patients, -1)
+    weights = metrics.bootstrap_weights(np.arange(cases.n_patients), strata, draws=draws, seed=seed)
+    return np.concatenate([figure((some @ flat).reshape(-1, *confusions.shape[1:])) for some in weights])
+
+
+def interval_of(predicted: Ints, cases: Cases, *, seed: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the balanced accuracy by patient; from Wilson's where no draw differs from another."""
+    confusions = patient_confusions(predicted, cases)
+    draws = resampled(metrics.balanced_accuracy, confusions, cases, seed=seed)
+    if np.ptp(draws) > 1e-12:
+        low, high = metrics.percentile_interval(draws, confidence=confidence)
+        return float(low), float(high)
+    recalls = metrics.recall(confusions.sum(axis=0))
+    ends = metrics.wilson_interval(recalls, np.bincount(cases.class_of_group, minlength=len(recalls)))
+    return metrics.mean_interval(recalls, *ends)
+
+
+def _scores(
+    features: npt.NDArray[np.floating], cases: Cases, design: Design, test: Ints, *, ridge: float
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """Class scores `(n_test, some_draws, K)` of one fold's images, for some draws at a time.
+
+    Nearest class mean in the metric of the penalised covariance of all training images. With two classes this is ridge
+    regression on the label with the threshold half-way between the classes, so rare classes are not passed over.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+    from scipy.sparse import csr_array
+
+    train = np.setdiff1d(np.arange(len(cases)), test)
+    weight = design.weight[train]
+    own, seen = _standardised(features, train, test, weight)
+    matrix = own.T @ (own * weight[:, None].astype(np.float32))
+    factor = cho_factor(matrix + ridge * own.shape[1] * np.eye(own.shape[1], dtype=np.float32))
+    cells, cell = np.unique(design.cell[train], return_inverse=True)
+    adding = csr_array((weight.astype(np.float32), (cell, np.arange(len(train)))), shape=(len(cells), len(train)))
+    sums, sizes = np.asarray(adding @ own), np.bincount(cell, weights=weight)
+    n_classes = len(cases.classes)
+    step = max(1, CELLS_AT_ONCE // (n_classes * max(len(cells), len(test))))
+    for start in range(0, len(design.labels), step):
+        labels = design.labels[start : start + step, cells]
+        chosen = (labels[:, None] == np.arange(n_classes)[:, None]).astype(np.float32)  # (draws, K, cells)
+        flat = chosen.reshape(-1, len(cells))
+        means = (flat @ sums).T / np.maximum(flat @ sizes, 1e-12)
+        pull = cho_solve(factor, means).astype(np.float32)
+        scores = seen @ pull - (means * pull).sum(axis=0, dtype=np.float32) / 2
+        yield start, scores.reshape(len(test), -1, n_classes).astype(np.float32, copy=False)
+
+
+def _standardised(
+    features: npt.NDArray[np.floating], train: Ints, test: Ints, weight: Floats
+) -> tuple[Features, Features]:
+    """Mean 0 and variance 1 over the training patients; what is constant there becomes 0."""
+    own = features[train].astype(np.float64)
+    share = weight / weight.sum()
+    mean = share @ own
+    spread = np.sqrt(share @ (own - mean) ** 2)
+    usable = spread > 1e-6 * np.maximum(1, np.abs(mean))
+    scale = np.where(usable, 1 / np.where(usable, spread, 1), 0)
+    both = (np.clip((features[part] - mean) * scale, -FARTHEST, FARTHEST) for part in (train, test))
+    train_part, test_part = (part.astype(np.float32) for part in both)
+    return train_part, test_part
+
+
+def _deal(label: Ints, folds: int, rng: np.random.Generator) -> Ints:
+    """Deal patients like cards, class after class, each class in random order.
+
+    Not `StratifiedGroupKFold`: it looks at sizes, and after that labels of one fold may no longer be exchanged.
+    """
+    order = np.lexsort((rng.random(len(label)), label))
+    fold = np.empty(len(label), dtype=np.intp)
+    fold[order] = np.arange(len(label)) % folds
+    return fold
+
+
+def _exchanged(y: Ints, pool: Ints, rng: np.random.Generator) -> Ints:
+    """Labels in another order within each pool."""
+    into, out_of = np.lexsort((np.arange(len(y)), pool)), np.lexsort((rng.random(len(y)), pool))
+    exchanged = np.empty_like(y)
+    exchanged[into] = y[out_of]
+    return exchanged[None]
+
+
+def _arrangements(y: Ints, pool: Ints) -> float:
+    """Logarithm of the number of different ways to exchange labels within pools."""
+    _, pool = np.unique(pool, return_inverse=True)
+    counts = np.zeros((pool.max() + 1, y.max() + 1))
+    np.add.at(counts, (pool, y), 1)
+    return float(sum(math.lgamma(row.sum() + 1) - sum(math.lgamma(n + 1) for n in row) for row in counts))
+
+
+def _extreme(group: Ints, y: Ints, which: np.ufunc) -> Ints:
+    """The lowest or highest label of each patient."""
+    extreme = np.full(group.max() + 1, -1 if which is np.maximum else y.max() + 1, dtype=np.intp)
+    which.at(extreme, group, y)
+    return extreme
