@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plainfilm.data.splits import Fold, SplitOptions, SplitPlan, split_table
+from plainfilm.data.splits import Fold, SplitOptions, SplitPlan, known_patients, split_table
 from plainfilm.data.table import make_rows
 from plainfilm.errors import LeakageError, PlainfilmError, TableError, UsageError
 
@@ -454,3 +454,19 @@ def test_the_alzheimer_patients_are_divided_with_both_of_the_moderate_class_apar
     tested = rows["label"].iloc[plan.folds[0].test].value_counts(normalize=True)
     assert (tested - shares).abs().max() < 0.03
     assert "Moderate_Demented" in tested.index
+
+
+def test_patients_are_told_without_dividing_anything():
+    rows = make_rows(
+        [{"path": name, "label": "x", "patient_id": patient} for name, patient in (("a", "1"), ("b", None))]
+    )
+
+    groups, how = known_patients(rows)
+    assert (list(groups), how) == (["1", "(row 2)"], "documented")
+
+
+def test_where_no_row_has_a_patient_they_are_unknown():
+    groups, how = known_patients(make_rows([{"path": "a", "label": "x"}, {"path": "b", "label": "y"}]))
+
+    assert how == "unknown"
+    assert len(set(groups)) == 2

@@ -216,6 +216,26 @@ def _patients(rows: pd.DataFrame, labels: Cells, labelled: Indices, options: Spl
     return _Known(groups, "documented", labelled, (note,))
 
 
+def known_patients(rows: pd.DataFrame, options: SplitOptions | None = None) -> tuple[Cells, Patients]:
+    """The patient of every row, and how that is known, for whoever looks at images without dividing them.
+
+    Args:
+        rows: As for `split_table`.
+        options: How patients are known.
+
+    Returns:
+        Ids, None where a row has none; and `unknown` where no labelled row has one.
+
+    Raises:
+        UsageError: `SPL_DECLARED_WRONGLY` or `SPL_FOLDER_IS_CLASS`.
+    """
+    labels = _cells(rows, "label")
+    labelled, _ = _to_divide(labels, _cells(rows, "split"))
+    whole = (options or SplitOptions()).model_copy(update={"split": "image"})  # nothing is divided: nothing is refused
+    known = _patients(rows, labels, labelled, whole)
+    return known.groups, known.how
+
+
 def _folders_above(rows: pd.DataFrame) -> Cells:
     """The name of the folder right above each image, None at the root.
 
