@@ -72,7 +72,9 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(runs, tmp_path):
 
 
 def test_the_positive_classes_may_be_named(runs):
-    found = verbs.compare(runs[:2], ComparisonOptions(difference=0.1), overrides={"positive": ["abnormal"], "draws": 200})
+    found = verbs.compare(
+        runs[:2], ComparisonOptions(difference=0.1), overrides={"positive": ["abnormal"], "draws": 200}
+    )
 
     assert found.headline[0].measure == "roc_auc"
     assert found.headline[0].delong is not None

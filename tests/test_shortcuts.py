@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.audit_subjects import array_subject, phantom_subject, subject_of
 
+from audit_subjects import array_subject, phantom_subject, subject_of
 from plainfilm.auditing.cases import cases_of
 from plainfilm.auditing.probing import ProbeOptions, holm, make_design, run_probe
 from plainfilm.auditing.shortcuts import check_shortcuts

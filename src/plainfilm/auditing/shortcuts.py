@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 
 from plainfilm.auditing.burnt_in import mark_probe
 from plainfilm.auditing.cases import Cases, cases_of
@@ -41,6 +41,38 @@ SOURCE = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shortcuts:
+    """What each probe answered; what it is worth can be said again once a model's score is known.
+
+    Attributes:
+        setting: What the probes share; None where none could be made.
+        answers: Each probe with its answer, None where it has none.
+        unasked: Findings of probes that could not be made.
+    """
+
+    setting: Setting | None
+    answers: tuple[tuple[Probe, Probed | None], ...] = ()
+    unasked: tuple[Finding, ...] = ()
+
+    def findings(self, *, model_balanced_accuracy: float | None = None) -> list[Finding]:
+        """One finding for each probe, corrected for their number.
+
+        Args:
+            model_balanced_accuracy: What a trained model reaches on new patients; a probe is then measured against it.
+        """
+        setting = self.setting
+        if setting is None:
+            return list(self.unasked)
+        corrected = iter(holm([probed.p for _, probed in self.answers if probed is not None]))
+        return [
+            _not_assessable(probe.check, probe.title, probe.reason, setting.cases)
+            if probed is None
+            else _finding(probe, probed, next(corrected), setting, model_balanced_accuracy)
+            for probe, probed in self.answers
+        ]
+
+
 def check_shortcuts(
     subject: Subject,
     options: ShortcutOptions | None = None,
@@ -58,35 +90,45 @@ def check_shortcuts(
         model_balanced_accuracy: What a trained model reaches on new patients; a probe is then measured against it.
         progress: Told after every probe.
     """
+    asked = ask_shortcuts(subject, options, probing=probing, progress=progress)
+    return asked.findings(model_balanced_accuracy=model_balanced_accuracy)
+
+
+def ask_shortcuts(
+    subject: Subject,
+    options: ShortcutOptions | None = None,
+    *,
+    probing: ProbeOptions | None = None,
+    progress: Progress | None = None,
+) -> Shortcuts:
+    """Ask each probe once; see `check_shortcuts`."""
     options, recipe = options or ShortcutOptions(), probing or ProbeOptions()
     makers = OF_FILES | OF_PIXELS
     cases = cases_of(subject, min_patients=recipe.probe_patients)
-    reason = few_patients(cases, recipe)
-    if reason:
-        return [_not_assessable(check, title, reason, cases) for check, (title, _) in makers.items()]
-    setting = Setting(subject=subject, cases=cases, design=make_design(cases, recipe), options=options, recipe=recipe)
-    if setting.design.smallest_p * len(makers) > recipe.probe_alpha:
-        reason = f"labels of {cases.counted} can be exchanged in too few ways for any p below {recipe.probe_alpha:g}"
-        return [_not_assessable(check, title, reason, cases) for check, (title, _) in makers.items()]
-    asked: list[Probe] = []
+    reason, setting = few_patients(cases, recipe), None
+    if not reason:
+        design = make_design(cases, recipe)
+        setting = Setting(subject=subject, cases=cases, design=design, options=options, recipe=recipe)
+        if design.smallest_p * len(makers) > recipe.probe_alpha:
+            reason = (
+                f"labels of {cases.counted} can be exchanged in too few ways for any p below {recipe.probe_alpha:g}"
+            )
+    if setting is None or reason:
+        unasked = (_not_assessable(check, title, reason, cases) for check, (title, _) in makers.items())
+        return Shortcuts(setting=None, unasked=tuple(unasked))
+    answers: list[tuple[Probe, Probed | None]] = []
     with (progress or Silent()).task("shortcut probes", len(makers)) as advance:
         for check, (title, make) in makers.items():
             if check in OF_PIXELS and subject.pixels is None:
-                asked.append(Probe(check=check, title=title, of="", limits="", reason="there are no images"))
+                answers.append((Probe(check=check, title=title, of="", limits="", reason="there are no images"), None))
             else:
                 probe = make(setting)
-                if probe.features is not None and probe.probed is None:
-                    probe = replace(probe, probed=setting.run(probe.features))
-                asked.append(probe)
+                answer = probe.probed
+                if answer is None and probe.features is not None:
+                    answer = setting.run(probe.features)
+                answers.append((probe, answer))
             advance(1)
-    answered = [probe.probed for probe in asked if probe.probed is not None]
-    corrected = iter(holm([probed.p for probed in answered]))
-    return [
-        _not_assessable(probe.check, probe.title, probe.reason, cases)
-        if probe.probed is None
-        else _finding(probe, probe.probed, next(corrected), setting, model_balanced_accuracy)
-        for probe in asked
-    ]
+    return Shortcuts(setting=setting, answers=tuple(answers))
 
 
 def few_patients(cases: Cases, recipe: ProbeOptions) -> str:
