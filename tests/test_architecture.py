@@ -19,8 +19,6 @@ ORDER = (
     "storage",
     "metrics",
     "pairing",
-    "calibration",
-    "abstention",
     "data",
     "models",
     "training",

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plainfilm import __version__
-from plainfilm.abstention import Abstention
-from plainfilm.calibration import Calibration
 from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.errors import BundleError, UsageError
 from plainfilm.storage import (
@@ -64,8 +62,6 @@ class BundleConfig(BaseModel):
         weights_sha256: Hash of `model.safetensors`.
         weights_licence: Licence of the weights training began from.
         split_unit: `patient` or `image`: what the scores of this model are worth.
-        calibration: What is done to the scores.
-        abstention: When nothing is said.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,8 +76,6 @@ class BundleConfig(BaseModel):
     weights_sha256: str = ""
     weights_licence: str = ""
     split_unit: str = "patient"
-    calibration: Calibration = Calibration()
-    abstention: Abstention = Abstention()
 
 
 @dataclass(frozen=True)

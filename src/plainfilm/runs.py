@@ -67,6 +67,11 @@ class Run:
         return self.folder / "report.html"
 
     @property
+    def paper(self) -> Path:
+        """Methods, results, Table 1 and checklists, for a paper to take."""
+        return self.folder / "paper"
+
+    @property
     def ledger(self) -> Path:
         """When the sealed test rows were scored."""
         return self.folder / "test-openings.json"

@@ -5,6 +5,7 @@ can tell apart, and no title inside the frame, since the page around it has one.
 bytes.
 """
 
+from plainfilm.plots.cohort import Segment, split_plot
 from plainfilm.plots.drawing import (
     DASHES,
     FULL_WIDTH,
@@ -46,6 +47,7 @@ __all__ = [
     "Array",
     "Curve",
     "Drawing",
+    "Segment",
     "confusion_plot",
     "contact_sheet",
     "interval_plot",
@@ -53,6 +55,7 @@ __all__ = [
     "readable",
     "reliability_plot",
     "roc_plot",
+    "split_plot",
     "thumbnail_png",
     "title_of",
     "to_eight_bits",

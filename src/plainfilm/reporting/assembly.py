@@ -15,14 +15,16 @@ import pandas as pd
 from PIL import Image
 
 from plainfilm import __version__, plots
+from plainfilm.auditing.results import NUMBERS, load_audit
 from plainfilm.config import RunOptions
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.splits import SplitPlan
 from plainfilm.data.table import Table
-from plainfilm.measures import Evaluation
+from plainfilm.measures import Evaluation, plural
 from plainfilm.plots.explanation import overlay as heat_overlay
 from plainfilm.plots.explanation import picture_png
 from plainfilm.prediction import Predictions
+from plainfilm.reporting.cohort import Cohort, describe_cohort
 from plainfilm.reporting.content import (
     DataSummary,
     Example,
@@ -39,6 +41,7 @@ from plainfilm.runs import Run
 from plainfilm.storage import make_folder, read_json, write_bytes, write_json
 
 MOST_EXAMPLES = 12
+PROGRAMS = {"torch": "PyTorch", "numpy": "NumPy"}
 HEAT = "heat.json"  # beside the pictures: what their heat maps are
 CHOSEN_BY = {
     "loss": "lowest validation loss",
@@ -66,6 +69,7 @@ def describe_run(
         "understood": list(table.understood),
         "classes": list(table.classes),
         "counts": _counts(table, plan),
+        "cohort": describe_cohort(table, plan).to_json(),
         "left_out": _left_out(table),
         "patients": plan.patients,
         "split_unit": plan.unit,
@@ -89,8 +93,6 @@ def _counts(table: Table, plan: SplitPlan) -> list[dict[str, Any]]:
     """Images and patients per split and class; with folds, every row is tested once."""
     fold = plan.folds[0]
     parts = {"train": fold.train, "validation": fold.validation}
-    if len(fold.calibration):
-        parts["calibration"] = fold.calibration
     if plan.tested_on == "test":
         parts["test"] = fold.test
     if len(plan.folds) > 1:
@@ -187,6 +189,7 @@ def assemble_report(run: Run) -> ReportData:
     facts = read_json(run.facts)
     evaluation = Evaluation.from_json(read_json(run.evaluation))
     options = RunOptions.model_validate(facts["options"])
+    audit = load_audit(run.folder) if (run.folder / NUMBERS).is_file() else None
     flat = {name: value for name, value in options.flat().items() if value not in (None, [], ())}
     return ReportData(
         title=f"{facts['model']['name']} on {facts['source']}",
@@ -200,6 +203,12 @@ def assemble_report(run: Run) -> ReportData:
             counts=[SplitCount(**count) for count in facts["counts"]],
             left_out=[LeftOut(**entry) for entry in facts["left_out"]],
         ),
+        asked=options,
+        openings=facts.get("openings", 1),
+        audit=audit,
+        evidence_level=None if audit is None else audit.evidence_level,
+        card=_read_card(run, facts),
+        cohort=Cohort.from_json(facts["cohort"]) if "cohort" in facts else None,
         patients=facts["patients"],
         split_unit=facts["split_unit"],
         tested_on=facts["tested_on"],
@@ -223,7 +232,7 @@ def _opening_warning(facts: Mapping[str, Any]) -> list[str]:
 def _training_facts(run: Run, facts: Mapping[str, Any], options: RunOptions) -> TrainingFacts:
     folds = facts["folds"]
     first = folds[0]
-    cores = f"CPU, {first['threads']} threads" if first["device"] == "cpu" else first["device"].upper()
+    cores = f"CPU, {plural(first['threads'], 'thread')}" if first["device"] == "cpu" else first["device"].upper()
     return TrainingFacts(
         epochs=sum(fold["epochs"] for fold in folds),
         chosen_epoch=first["chosen_epoch"] if len(folds) == 1 else None,
@@ -231,6 +240,7 @@ def _training_facts(run: Run, facts: Mapping[str, Any], options: RunOptions) -> 
         seconds=sum(fold["seconds"] for fold in folds),
         device=cores,
         precision={"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16"}[first["precision"]],
+        software=[(PROGRAMS[name], first[name]) for name in PROGRAMS if name in first],
         history=pd.read_csv(run.fold(1, len(folds)) / "history.csv"),
     )
 
@@ -264,6 +274,15 @@ def _read_heat(run: Run) -> HeatFacts | None:
     path = run.folder / "examples" / HEAT
     facts = read_json(path) if path.is_file() else None
     return None if facts is None else HeatFacts(**facts)
+
+
+def _read_card(run: Run, facts: Mapping[str, Any]) -> str:
+    """The model card without the head that only model hubs read; its authors may have filled it in."""
+    card = run.fold(1, len(facts["folds"])) / "bundle" / "README.md"
+    if not card.is_file():
+        return ""
+    text = card.read_text("utf-8", "replace")
+    return text.split("\n---\n", maxsplit=1)[-1].strip() if text.startswith("---\n") else text.strip()
 
 
 def _fold_summary(run: Run, facts: Mapping[str, Any]) -> FoldSummary | None:

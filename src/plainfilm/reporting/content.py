@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from plainfilm.auditing.results import Audit
+from plainfilm.config import RunOptions
 from plainfilm.measures import Evaluation, Unit
+from plainfilm.reporting.cohort import Cohort
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,7 @@ class TrainingFacts:
         seconds: Wall-clock time.
         device: In words, such as "CPU, 2 cores".
         precision: Such as "float32" or "bfloat16".
+        software: Name and version of what computed, such as `("torch", "2.15.0")`.
         history: One row per epoch; see `plots.training_plot` for the columns.
     """
 
@@ -125,6 +129,7 @@ class TrainingFacts:
     device: str
     precision: str
     history: pd.DataFrame
+    software: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +208,53 @@ class FoldSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its interval; the ends are None where there is none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakGap:
+    """The same figure on the data as they were given, and without what leaks.
+
+    Attributes:
+        measure: What was measured, such as "Balanced accuracy of the nearest neighbour".
+        as_given: Under the split that was given.
+        patient_safe: With whole patients on one side, or without the near copies.
+        difference: The first minus the second, with its paired interval.
+        counted: What is behind it, such as "1,280 images of 40 patients".
+    """
+
+    measure: str
+    as_given: Estimate
+    patient_safe: Estimate
+    difference: Estimate
+    counted: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Whether a score comes true as often as it says.
+
+    Attributes:
+        predicted: Mean score of each bin, 0 to 1, rising.
+        observed: Share that came true in each bin.
+        low: Lower end of the interval of `observed`.
+        high: Upper end.
+        facts: Name and value with interval of slope, intercept, calibration error and so on.
+    """
+
+    predicted: Sequence[float] = ()
+    observed: Sequence[float] = ()
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    facts: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportData:
     """Everything one report shows. Every text in it is shown as text, wherever it came from.
 
@@ -221,6 +273,13 @@ class ReportData:
         model: The network.
         training: How it was trained; None for a report on predictions alone.
         evaluation: Every number.
+        asked: The options as they are grouped in the code; None for a report on predictions alone.
+        openings: How often the test rows were scored.
+        cohort: Who is in the data; None for a run of before this was kept.
+        audit: What the audit found; None where there was none.
+        leak_gap: What the number was as given and what it is without leaks, where the audit measured that.
+        calibration: Whether a score comes true as often as it says, where that was measured.
+        card: The model card as it stands beside the weights; empty where there is none.
         evidence_level: 3 or 4 when the audit has earned it; None takes the level from `evaluation`.
         examples: Images with their answers; the page puts the worst mistakes first.
         heat: What the overlays of the examples are; None where none were made.
@@ -249,3 +308,10 @@ class ReportData:
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
     folds: FoldSummary | None = None
+    asked: RunOptions | None = None
+    openings: int = 1
+    cohort: Cohort | None = None
+    audit: Audit | None = None
+    leak_gap: LeakGap | None = None
+    calibration: Calibration | None = None
+    card: str = ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from plainfilm import plots
 from plainfilm.measures import ConfusionMatrix, Evaluation, Measure, Unit
 from plainfilm.reporting.content import ReportData, SplitCount
+from plainfilm.reporting.sentences import reached_level
 from plainfilm.reporting.words import EVIDENCE
 
 CLASS_FIGURES = ("recall", "precision", "f1", "roc_auc", "average_precision")
@@ -168,9 +169,7 @@ def headline(report: ReportData) -> Headline:
 
 def ladder(report: ReportData) -> tuple[Level, ...]:
     """All evidence levels, the reached one marked; an audit raises only what may stand."""
-    reached = report.evaluation.evidence_level
-    if report.evidence_level is not None and report.evaluation.struck is None:
-        reached = max(reached, report.evidence_level)
+    reached = reached_level(report)
     return tuple(Level(number, name, meaning, number == reached) for number, (name, meaning) in enumerate(EVIDENCE))
 
 

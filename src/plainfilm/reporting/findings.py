@@ -16,6 +16,7 @@ from PIL import Image
 
 from plainfilm import __version__
 from plainfilm.auditing.findings import SEVERITY, Finding, Picture, Verdict
+from plainfilm.auditing.results import Audit
 from plainfilm.measures import plural
 from plainfilm.pages import page_style
 from plainfilm.reporting.environment import report_environment
@@ -146,6 +147,7 @@ def findings_page(
     *,
     title: str,
     evidence_level: int | None = None,
+    step: str | None = None,
     facts: Sequence[tuple[str, str]] = (),
     when: datetime | None = None,
     version: str = __version__,
@@ -156,6 +158,7 @@ def findings_page(
         findings: In any order.
         title: What was audited, never an absolute path.
         evidence_level: 0 to 4, see `EVIDENCE`; None where the audit does not give one.
+        step: What is missing for the next level; see `next_step`.
         facts: Name and value of what a reader should know first, such as `("Patients", "200, recovered")`.
         when: When the audit ended; None leaves it out.
         version: Of plainfilm.
@@ -165,12 +168,36 @@ def findings_page(
         title=title,
         view=view_of(findings),
         level=None if evidence_level is None else (evidence_level, *EVIDENCE[evidence_level]),
-        step=None if evidence_level is None else next_step(evidence_level, findings),
+        step=step,
         facts=facts,
         when=when,
         version=version,
         style=page_style(("plainfilm.reporting", "style.css"), ("plainfilm.reporting", "findings.css")),
     )
+
+
+def audit_page(audit: Audit) -> str:
+    """The page of a whole audit, `audit.html`."""
+    return findings_page(
+        audit.findings,
+        title=audit.source,
+        evidence_level=audit.evidence_level,
+        step=None if audit.evidence_level is None else next_step(audit.evidence_level, audit),
+        facts=audit_facts(audit),
+        when=audit.when,
+        version=audit.version,
+    )
+
+
+def audit_facts(audit: Audit) -> list[tuple[str, str]]:
+    """What to know of an audit first: how much was looked at, and how long it took."""
+    patients = "not known" if audit.n_patients is None else f"{audit.n_patients:,}, {audit.patients}"
+    return [
+        ("Images", f"{audit.n_images:,}"),
+        ("Patients", patients),
+        ("Checks", f"{len(audit.findings)}"),
+        ("Time", f"{audit.seconds:.0f} s"),
+    ]
 
 
 def view_of(findings: Sequence[Finding]) -> FindingsView:
@@ -191,33 +218,31 @@ def view_of(findings: Sequence[Finding]) -> FindingsView:
     )
 
 
-def next_step(level: int, findings: Sequence[Finding] | None) -> str:
-    """What is missing for the next evidence level, as one sentence; empty at the highest.
+def next_step(level: int, audit: Audit | None) -> str:
+    """What is missing for the next evidence level; empty at the highest.
 
     Args:
         level: The one that is reached.
-        findings: Of the audit; None where there was none.
+        audit: Of the same score; None where there was none.
     """
     steps = (
         "the patient of every image must be known: a column patient_id, or patients recovered from the pixels, "
         "and no patient in two splits.",
         "split by patient instead of by image, and train again.",
-        _audit_step(findings),
+        _audit_step(audit),
         "measure the model on patients of another site: plainfilm evaluate RUN DATA.",
     )
     return f"For level {level + 1}: {steps[level]}" if level < len(steps) else ""
 
 
-def _audit_step(findings: Sequence[Finding] | None) -> str:
-    if findings is None:
+def _audit_step(audit: Audit | None) -> str:
+    if audit is None:
         return "run the audit, and mend what it finds: plainfilm audit DATA --run RUN."
-    gating = [finding for finding in findings if finding.section in "ABCDE" and finding.verdict != "PASS"]
-    if not gating:
-        return "every check of sections A to E must have been made."
-    ordered = sorted(gating, key=lambda finding: (*_rank(finding), finding.check))
-    named = ", ".join(f"{finding.check} ({finding.verdict})" for finding in ordered[:SHOWN_ITEMS])
-    more = f" and {len(ordered) - SHOWN_ITEMS} more" if len(ordered) > SHOWN_ITEMS else ""
-    return f"sections A to E of the audit must be clean; what is open is {named}{more}."
+    if not audit.open_points:
+        return "the audit must be about this score, and clean."
+    named = " ".join(audit.open_points[:SHOWN_ITEMS])
+    more = f" And {len(audit.open_points) - SHOWN_ITEMS} more." if len(audit.open_points) > SHOWN_ITEMS else ""
+    return f"sections A to E of the audit must be clean. {named}{more}"
 
 
 def _rank(finding: Finding) -> tuple[int, bool]:

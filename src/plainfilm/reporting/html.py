@@ -19,7 +19,10 @@ from plainfilm.plots.explanation import picture_png
 from plainfilm.reporting import figures
 from plainfilm.reporting.content import Example, ReportData
 from plainfilm.reporting.environment import NAME_LIMIT, report_environment
+from plainfilm.reporting.sections import inline, section_parts
 from plainfilm.reporting.words import GLOSSARY, PATIENTS, SPLIT
+
+STYLES = (("plainfilm.reporting", "style.css"), ("plainfilm.reporting", "findings.css"))
 
 
 def write_report(report: ReportData) -> str:
@@ -29,7 +32,7 @@ def write_report(report: ReportData) -> str:
     written out, and a content security policy forbids scripts and any access to the network.
     """
     template = report_environment().get_template("template.html.j2")
-    return template.render(report=report, style=page_style(("plainfilm.reporting", "style.css")), **_parts(report))
+    return template.render(report=report, style=page_style(*STYLES), **_parts(report))
 
 
 def _parts(report: ReportData) -> dict[str, Any]:
@@ -42,15 +45,14 @@ def _parts(report: ReportData) -> dict[str, Any]:
         "right": [_picture(example) for example in _surest_first(report.examples, right=True)],
         "matrices": figures.matrices(evaluation),
         "class_tables": figures.class_tables(evaluation),
-        "intervals": _inline(figures.interval_drawing(evaluation)),
+        "intervals": inline(figures.interval_drawing(evaluation)),
         "intervals_caption": "The same as a picture: a dot for each figure, a line for its interval.",
         "overall": figures.overall(evaluation),
         "effective": _effective(evaluation),
         "two_way": figures.two_way(evaluation),
-        "curves": [
-            {"drawing": _inline(drawing), "caption": caption} for drawing, caption in figures.curves(evaluation)
-        ],
+        "curves": [{"drawing": inline(drawing), "caption": caption} for drawing, caption in figures.curves(evaluation)],
         **_training_parts(report),
+        **section_parts(report),
         "splits": figures.splits(report.data.counts, by_patient=report.split_unit == "patient"),
         "patients_words": PATIENTS[report.patients],
         "split_words": SPLIT[report.split_unit],
@@ -89,10 +91,6 @@ def _source(png: bytes) -> Markup:
     return Markup(f"data:image/png;base64,{b64encode(png).decode('ascii')}")
 
 
-def _inline(drawing: plots.Drawing | None) -> Markup | None:
-    return None if drawing is None else Markup(drawing.svg(for_page=True))
-
-
 def _training_parts(report: ReportData) -> dict[str, Any]:
     training = report.training
     if training is None:
@@ -106,7 +104,7 @@ def _training_parts(report: ReportData) -> dict[str, Any]:
         "This is the first fold; the others are in the run's folder." if report.folds else "",
     )
     return {
-        "training_plot": _inline(drawing),
+        "training_plot": inline(drawing),
         "training_caption": " ".join(filter(None, caption)),
         "training_facts": [
             ("Epochs", f"{training.epochs:,}{' in all folds' if report.folds else ''}"),

@@ -26,8 +26,9 @@ from plainfilm.progress import Progress, Silent
 from plainfilm.reporting.assembly import assemble_report, describe_run, save_examples
 from plainfilm.reporting.content import Explainer
 from plainfilm.reporting.html import write_report
+from plainfilm.reporting.paper import PAPER_FILES, paper_files
 from plainfilm.runs import Run, check_free, check_resumable, new_run, open_run
-from plainfilm.storage import locked, sweep, write_bytes, write_json, write_text
+from plainfilm.storage import locked, make_folder, sweep, write_bytes, write_json, write_text
 from plainfilm.verbs.fitting import train_fold
 from plainfilm.verbs.gallery import example_explainer
 
@@ -267,7 +268,6 @@ def _assignment(plan: SplitPlan, n_rows: int) -> dict[str, Any]:
     if plan.tested_on == "test":
         split[fold.test] = "test"
     split[fold.train], split[fold.validation] = "train", "validation"
-    split[fold.calibration] = "validation"
     return {"split": split}
 
 
@@ -284,7 +284,7 @@ def _score(
     """Score the test rows with the bundle on disk; for a single training also validation and unlabelled rows."""
     parts = {"test": fold.test} if plan.tested_on == "test" else {}
     if len(plan.folds) == 1:
-        parts["validation"] = np.concatenate([fold.validation, fold.calibration])
+        parts["validation"] = fold.validation
         parts["unlabelled"] = np.flatnonzero(table.rows["label"].isna())
     indices = np.concatenate(list(parts.values()))
     predictions = predict_table(
@@ -320,8 +320,10 @@ def _explainer(run: Run, plan: SplitPlan, table: Table, pixels: PixelStore) -> E
 
 
 def report(run: str | Path) -> Path:
-    """Write `report.html` of a finished run again, from its files alone."""
-    opened = open_run(Path(run), unchecked=[Run(Path(run)).report.name])
+    """Write `report.html` and the folder `paper` of a finished run again, from its files alone."""
+    places = Run(Path(run))
+    written_again = [places.report, *(places.paper / name for name in PAPER_FILES)]
+    opened = open_run(places.folder, unchecked=[path.relative_to(places.folder).as_posix() for path in written_again])
     with locked(opened.folder):
         _write_report(opened)
         opened.finish()
@@ -329,4 +331,8 @@ def report(run: str | Path) -> Path:
 
 
 def _write_report(run: Run) -> None:
-    write_text(run.report, write_report(assemble_report(run)))
+    shown = assemble_report(run)
+    write_text(run.report, write_report(shown))
+    make_folder(run.paper)
+    for name, text in paper_files(shown).items():
+        write_text(run.paper / name, text)
