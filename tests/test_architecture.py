@@ -19,6 +19,8 @@ ORDER = (
     "storage",
     "metrics",
     "pairing",
+    "calibration",
+    "abstention",
     "data",
     "models",
     "training",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plainfilm import __version__
+from plainfilm.abstention import Abstention
+from plainfilm.calibration import Calibration
 from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.errors import BundleError, UsageError
 from plainfilm.storage import (
@@ -62,6 +64,8 @@ class BundleConfig(BaseModel):
         weights_sha256: Hash of `model.safetensors`.
         weights_licence: Licence of the weights training began from.
         split_unit: `patient` or `image`: what the scores of this model are worth.
+        calibration: What is done to the scores.
+        abstention: When nothing is said.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +80,8 @@ class BundleConfig(BaseModel):
     weights_sha256: str = ""
     weights_licence: str = ""
     split_unit: str = "patient"
+    calibration: Calibration = Calibration()
+    abstention: Abstention = Abstention()
 
 
 @dataclass(frozen=True)

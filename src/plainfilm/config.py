@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from plainfilm.abstention import AbstentionOptions
 from plainfilm.data.augment import AugmentOptions
 from plainfilm.data.preprocessing import FittingOptions, IntensityOptions
 from plainfilm.data.sources import SourceOptions
@@ -50,6 +51,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "model": ModelOptions,
     "augment": AugmentOptions,
     "training": TrainingOptions,
+    "abstention": AbstentionOptions,
     "evaluation": EvaluationOptions,
     "report": ReportOptions,
 }
@@ -70,6 +72,7 @@ class RunOptions(BaseModel):
     model: ModelOptions = ModelOptions()
     augment: AugmentOptions = AugmentOptions()
     training: TrainingOptions = TrainingOptions()
+    abstention: AbstentionOptions = AbstentionOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     report: ReportOptions = ReportOptions()
 

@@ -13,16 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from plainfilm.calibration import tempered
 from plainfilm.data.table import LeftOut, Table
 from plainfilm.errors import BundleError, ResourceError
 from plainfilm.progress import Progress, Silent
 from plainfilm.storage import write_json, write_text
 
 if TYPE_CHECKING:
-    from plainfilm.bundle import Bundle
+    from plainfilm.bundle import Bundle, BundleConfig
     from plainfilm.data.pixels import PixelStore
 
 SCORE_PREFIX = "score_"
+SET_SEPARATOR = " | "  # between the classes of a set
 BATCH = 16  # images at once: few enough that filling up the last batch of a small table costs little
 # What a spreadsheet would run as a formula (OWASP ASVS 1.2.10).
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
@@ -35,7 +37,8 @@ class Predictions:
     Attributes:
         classes: Class names, in the order of the columns of `scores`.
         table: One row per image, index 0..n-1: `path` (text), `label` (text, or missing where the truth is
-            not known), `patient_id` (text, or missing where it is not known), `split`.
+            not known), `patient_id` (text, or missing where it is not known), `split`. From a model that may abstain
+            also `set` (the classes that it may be), `answer` (its class, if it is one) and `abstains` (`yes`, `no`).
         scores: `(n_images, n_classes)` float64; each row is a probability distribution.
     """
 
@@ -183,7 +186,21 @@ def predict_table(
         axis=0,
     )
     columns = ["path", "label", "patient_id", "split"]
-    return Predictions(bundles[0].config.classes, table.rows[columns].copy(), scores)
+    rows = table.rows[columns].copy()
+    if len(bundles) == 1 and bundles[0].config.abstention.applies:
+        rows = rows.assign(**_answers(bundles[0].config, scores))
+    return Predictions(bundles[0].config.classes, rows, scores)
+
+
+def _answers(config: BundleConfig, scores: npt.NDArray[np.float64]) -> dict[str, list[str]]:
+    """For each image the classes that it may be, the answer if that is one, and whether there is none."""
+    held = config.abstention.sets(scores, config.classes)
+    sets = [[name for name, inside in zip(config.classes, row, strict=True) if inside] for row in held]
+    return {
+        "answer": [names[0] if len(names) == 1 else "" for names in sets],
+        "abstains": ["no" if len(names) == 1 else "yes" for names in sets],
+        "set": [SET_SEPARATOR.join(names) for names in sets],
+    }
 
 
 def predict_scores(
@@ -221,7 +238,7 @@ def predict_scores(
                 ) from None
             scores[indices] = logits.softmax(dim=1).cpu().numpy()[: len(indices)]
             advance(len(indices))
-    return scores
+    return tempered(scores, bundle.config.calibration.temperature)
 
 
 def _scores_from_features(
@@ -246,4 +263,4 @@ def _scores_from_features(
     head = bundle.model.head.cpu().eval()
     with torch.inference_mode():
         scores: npt.NDArray[np.float64] = head(torch.from_numpy(features[0])).double().softmax(dim=1).numpy()
-    return scores
+    return tempered(scores, bundle.config.calibration.temperature)

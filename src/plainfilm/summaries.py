@@ -120,4 +120,7 @@ def prediction_summary(predictions: Predictions, table: Table) -> str:
     """How many images went to each class, and what could not be read."""
     counts = Counter(predictions.classes[index] for index in predictions.y_pred)
     lines = [f"{name}: {counts[name]:,}" for name in predictions.classes]
+    if "abstains" in predictions.table.columns:
+        silent = int((predictions.table["abstains"] == "yes").sum())
+        lines.append(f"no answer, the set of possible classes is not one: {silent:,}")
     return "\n".join([*lines, *_left_out(table)])

@@ -53,6 +53,11 @@ class Subject:
         return np.asarray(pd.Categorical(self.rows["label"], categories=list(self.classes)).codes, dtype=np.intp)
 
     @property
+    def n_patients(self) -> int | None:
+        """Patients of all images; None where they are not known."""
+        return None if self.patients == "unknown" else len(np.unique(self.group[self.group >= 0]))
+
+    @property
     def knows_patients(self) -> bool:
         """Whether every labelled image has a patient."""
         return self.patients != "unknown" and bool((self.group[self.y >= 0] >= 0).all())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -45,17 +45,30 @@ class SplitOptions(BaseModel):
     validation_fraction: float = Field(
         0.15, gt=0, lt=0.9, description="Share of the remaining patients for choosing the epoch."
     )
+    calibration_fraction: float = Field(
+        0.5, ge=0, lt=0.9, description="Share of the validation patients kept for calibration; they choose no epoch."
+    )
+    calibration_patients: int = Field(
+        9,
+        ge=1,
+        description="Patients that each class needs on both sides, in choosing the epoch and in calibration; with "
+        "fewer none are kept, and scores are not calibrated.*",
+    )
     folds: int | None = Field(None, ge=2, le=50, description="Cross-validation: train this many times.")
     split_seed: int = Field(0, ge=0, description="Seed of the split.")
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Row numbers of one training: to train on, to choose the epoch on, sealed for the test."""
+    """Row numbers of one training: to train on, to choose the epoch on, sealed for the test, to calibrate on.
+
+    `calibration` is empty where there are too few patients for it.
+    """
 
     train: Indices
     validation: Indices
     test: Indices
+    calibration: Indices = field(default_factory=lambda: np.empty(0, dtype=np.intp))
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,8 @@ def split_table(rows: pd.DataFrame, options: SplitOptions | None = None) -> Spli
         development, test = _divide(labels, kept, units, options.test_fraction, options.split_seed)
         train, validation = _divide(labels, development, units, options.validation_fraction, options.split_seed)
         folds = (Fold(train, validation, test),)
+    if tested_on == "test":
+        folds = tuple(_with_calibration(labels, fold, units, options) for fold in folds)
     for fold in folds:
         _check_fold(labels, fold)
     if len(folds) == 1:
@@ -332,6 +347,26 @@ def _divide(labels: Cells, indices: Indices, units: Cells, fraction: float, seed
     return np.setdiff1d(indices, leaving), leaving
 
 
+def _with_calibration(labels: Cells, fold: Fold, units: Cells, options: SplitOptions) -> Fold:
+    """The fold with some of its validation patients kept for calibration, if both sides then have enough."""
+    counts = pd.DataFrame({"label": labels[fold.validation], "unit": units[fold.validation]})
+    needed = 2 * options.calibration_patients
+    classes = set(labels[fold.train])
+    in_class = counts.groupby("label")["unit"].nunique()
+    if (
+        options.split == "image"
+        or options.calibration_fraction == 0
+        or any(in_class.get(label, 0) < needed for label in classes)
+    ):
+        return fold
+    choosing, calibration = _divide(labels, fold.validation, units, options.calibration_fraction, options.split_seed)
+    for part in (choosing, calibration):
+        own = pd.DataFrame({"label": labels[part], "unit": units[part]}).groupby("label")["unit"].nunique()
+        if any(own.get(label, 0) < options.calibration_patients for label in classes):
+            return fold
+    return replace(fold, validation=choosing, calibration=calibration)
+
+
 def _parts(fraction: float, most: int) -> tuple[int, int]:
     """Into how many equal parts to divide, and how many of them make about `fraction`: 0.4 is 2 of 5."""
     candidates = [(n, min(n - 1, max(1, round(n * fraction)))) for n in range(2, max(2, min(most, 100)) + 1)]
@@ -427,7 +462,7 @@ def _notes_on_fold(rows: pd.DataFrame, labels: Cells, fold: Fold) -> list[str]:
         for label in sorted(set(labels[fold.train]) - set(labels[part]))
     ]
     if "test" in parts and "pixel_sha256" in rows.columns:
-        seen = set(rows["pixel_sha256"].iloc[np.concatenate([fold.train, fold.validation])])
+        seen = set(rows["pixel_sha256"].iloc[np.concatenate([fold.train, fold.validation, fold.calibration])])
         n_copies = int(rows["pixel_sha256"].iloc[fold.test].isin(seen).sum())
         if n_copies:
             notes.append(f"{n_copies} test images have a pixel-identical copy outside the test split.")

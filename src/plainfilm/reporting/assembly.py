@@ -93,6 +93,8 @@ def _counts(table: Table, plan: SplitPlan) -> list[dict[str, Any]]:
     """Images and patients per split and class; with folds, every row is tested once."""
     fold = plan.folds[0]
     parts = {"train": fold.train, "validation": fold.validation}
+    if len(fold.calibration):
+        parts["calibration"] = fold.calibration
     if plan.tested_on == "test":
         parts["test"] = fold.test
     if len(plan.folds) > 1:

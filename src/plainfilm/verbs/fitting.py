@@ -20,6 +20,7 @@ from plainfilm.reporting import card
 from plainfilm.reporting.history import LiveHistory, write_history
 from plainfilm.runs import Run
 from plainfilm.storage import make_folder
+from plainfilm.verbs.calibrating import calibrated
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,7 +120,20 @@ def train_fold(
         image_size=pixels.shape[1],
     )
     save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, measured))
+    if len(fold.calibration):
+        groups = np.unique(plan.groups[fold.calibration].astype(str), return_inverse=True)[1]
+        config = calibrated(
+            place / "bundle",
+            pixels.take(fold.calibration),
+            labels[fold.calibration],
+            groups,
+            options,
+            progress=progress,
+        )
+        save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, measured))
     return {
+        "calibration": config.calibration.model_dump(),
+        "abstention": config.abstention.model_dump(),
         "chosen_epoch": result.chosen_epoch,
         "epochs": len(result.history),
         "seconds": result.history[-1]["seconds"],

@@ -268,6 +268,7 @@ def _assignment(plan: SplitPlan, n_rows: int) -> dict[str, Any]:
     if plan.tested_on == "test":
         split[fold.test] = "test"
     split[fold.train], split[fold.validation] = "train", "validation"
+    split[fold.calibration] = "validation"
     return {"split": split}
 
 
@@ -284,7 +285,7 @@ def _score(
     """Score the test rows with the bundle on disk; for a single training also validation and unlabelled rows."""
     parts = {"test": fold.test} if plan.tested_on == "test" else {}
     if len(plan.folds) == 1:
-        parts["validation"] = fold.validation
+        parts["validation"] = np.concatenate([fold.validation, fold.calibration])
         parts["unlabelled"] = np.flatnonzero(table.rows["label"].isna())
     indices = np.concatenate(list(parts.values()))
     predictions = predict_table(
