@@ -1,5 +1,6 @@
 """Subjects for the tests of the audit: phantoms on disk, or made from arrays."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from plainfilm.data.phantoms import Faults, PhantomOptions, write_phantoms
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.scanning import scan_listing
 from plainfilm.data.sources import list_images
+from plainfilm.prediction import Predictions
 
 
 def subject_of(data: Path, *, side: int = 64, predictions=None, patients=None, split_unit=None) -> Subject:
@@ -58,3 +60,10 @@ def array_subject(images, labels, group=None, *, split=None, predictions=None, p
         split=None if split is None else np.asarray(split, dtype=object),
         predictions=predictions,
     )
+
+
+def predictions_of(subject: Subject, scores, *, classes=None) -> Subject:
+    """The same subject with scores of all its images; those without a split count as tested."""
+    split = subject.split if subject.split is not None else np.full(len(subject), "test", dtype=object)
+    table = subject.rows[["path", "label", "patient_id"]].assign(split=split)
+    return replace(subject, predictions=Predictions(classes or subject.classes, table, np.asarray(scores)))

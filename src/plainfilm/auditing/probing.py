@@ -113,13 +113,13 @@ def make_design(cases: Cases, options: ProbeOptions) -> Design:
     group, y = cases.group, cases.y
     first, last = (_extreme(group, y, which) for which in (np.minimum, np.maximum))
     mixed = first != last
-    fold_of_group = _deal(cases.class_of_group, options.probe_folds, rng)
+    fold_of_group = deal(cases.class_of_group, options.probe_folds, rng)
     # Cells 0..n_groups-1 are patients; images of patients with several labels have a cell each.
     key = np.where(mixed[group], len(mixed) + np.arange(len(group)), group)
     kept, where, cell = np.unique(key, return_index=True, return_inverse=True)
     pool = np.where(kept < len(mixed), fold_of_group[group[where]], options.probe_folds + group[where])
     y_cell = y[where]
-    labels = np.vstack([y_cell[None], *(_exchanged(y_cell, pool, rng) for _ in range(options.probe_draws))])
+    labels = np.vstack([y_cell[None], *(exchanged(y_cell, pool, rng) for _ in range(options.probe_draws))])
     return Design(
         weight=1 / np.bincount(group)[group],
         fold=fold_of_group[group],
@@ -145,8 +145,8 @@ def run_probe(features: npt.NDArray[np.floating], cases: Cases, design: Design, 
     found = np.zeros((len(design.labels), n_classes))
     total = np.bincount(cases.y, weights=design.weight, minlength=n_classes)  # the same after every exchange
     for number in range(design.n_folds):
-        test = np.flatnonzero(design.fold == number)
-        for start, scores in _scores(features, cases, design, test, ridge=options.probe_ridge):
+        train, test = np.flatnonzero(design.fold != number), np.flatnonzero(design.fold == number)
+        for start, scores in class_scores(features, cases, design, train, test, ridge=options.probe_ridge):
             named = scores.argmax(axis=2)  # (images, draws)
             if start == 0:
                 predicted[test] = named[:, 0]
@@ -155,21 +155,21 @@ def run_probe(features: npt.NDArray[np.floating], cases: Cases, design: Design, 
             for c in range(n_classes):
                 found[start : start + named.shape[1], c] += np.where(truth == c, right, 0).sum(axis=0)
     values = (found / total).mean(axis=1)
-    value, exchanged = float(values[0]), values[1:]
+    value, null = float(values[0]), values[1:]
     low, high = interval_of(predicted, cases, seed=options.probe_seed)
     return Probed(
         value=value,
         low=low,
         high=high,
-        null=float(exchanged.mean()) if len(exchanged) else 1 / n_classes,
-        p=permutation_p(value, exchanged),
+        null=float(null.mean()) if len(null) else 1 / n_classes,
+        p=permutation_p(value, null),
         predicted=predicted,
     )
 
 
-def permutation_p(value: float, exchanged: Floats) -> float:
+def permutation_p(value: float, null: Floats) -> float:
     """Share of the draws that reach `value`, the true labels counted among them; nan without draws."""
-    return float((1 + (exchanged >= value - 1e-9).sum()) / (1 + len(exchanged))) if len(exchanged) else math.nan
+    return float((1 + (null >= value - 1e-9).sum()) / (1 + len(null))) if len(null) else math.nan
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -219,8 +219,8 @@ def interval_of(predicted: Ints, cases: Cases, *, seed: int, confidence: float =
     return metrics.mean_interval(recalls, *ends)
 
 
-def _scores(
-    features: npt.NDArray[np.floating], cases: Cases, design: Design, test: Ints, *, ridge: float
+def class_scores(
+    features: npt.NDArray[np.floating], cases: Cases, design: Design, train: Ints, test: Ints, *, ridge: float
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     """Class scores `(n_test, some_draws, K)` of one fold's images, for some draws at a time.
 
@@ -230,7 +230,6 @@ def _scores(
     from scipy.linalg import cho_factor, cho_solve
     from scipy.sparse import csr_array
 
-    train = np.setdiff1d(np.arange(len(cases)), test)
     weight = design.weight[train]
     own, seen = _standardised(features, train, test, weight)
     matrix = own.T @ (own * weight[:, None].astype(np.float32))
@@ -244,9 +243,11 @@ def _scores(
         labels = design.labels[start : start + step, cells]
         chosen = (labels[:, None] == np.arange(n_classes)[:, None]).astype(np.float32)  # (draws, K, cells)
         flat = chosen.reshape(-1, len(cells))
-        means = (flat @ sums).T / np.maximum(flat @ sizes, 1e-12)
+        total = flat @ sizes
+        means = (flat @ sums).T / np.maximum(total, 1e-12)
         pull = cho_solve(factor, means).astype(np.float32)
         scores = seen @ pull - (means * pull).sum(axis=0, dtype=np.float32) / 2
+        scores[:, total == 0] = -np.inf  # a class that is not among the training images
         yield start, scores.reshape(len(test), -1, n_classes).astype(np.float32, copy=False)
 
 
@@ -265,7 +266,7 @@ def _standardised(
     return train_part, test_part
 
 
-def _deal(label: Ints, folds: int, rng: np.random.Generator) -> Ints:
+def deal(label: Ints, folds: int, rng: np.random.Generator) -> Ints:
     """Deal patients like cards, class after class, each class in random order.
 
     Not `StratifiedGroupKFold`: it looks at sizes, and after that labels of one fold may no longer be exchanged.
@@ -276,12 +277,12 @@ def _deal(label: Ints, folds: int, rng: np.random.Generator) -> Ints:
     return fold
 
 
-def _exchanged(y: Ints, pool: Ints, rng: np.random.Generator) -> Ints:
+def exchanged(y: Ints, pool: Ints, rng: np.random.Generator) -> Ints:
     """Labels in another order within each pool."""
     into, out_of = np.lexsort((np.arange(len(y)), pool)), np.lexsort((rng.random(len(y)), pool))
-    exchanged = np.empty_like(y)
-    exchanged[into] = y[out_of]
-    return exchanged[None]
+    other = np.empty_like(y)
+    other[into] = y[out_of]
+    return other
 
 
 def _arrangements(y: Ints, pool: Ints) -> float:
