@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from plainfilm.auditing.cases import Cases
 from plainfilm.auditing.probing import Design, ProbeOptions, class_scores, deal
-from plainfilm.metrics import Bools, Ints
+from plainfilm.metrics import Bools, Floats, Ints
 
 BLOCK = 512  # images compared with all others at once
 
@@ -64,21 +64,27 @@ def nearest_images(units: npt.NDArray[np.float32], parts: list[Part]) -> Ints:
 
 def linear_labels(features: npt.NDArray[np.floating], cases: Cases, parts: list[Part], recipe: ProbeOptions) -> Ints:
     """`(n,)` class that the ridge discriminant of the probes names; -1 where an image is not tested."""
-    predicted = np.full(len(cases), -1, dtype=np.intp)
-    weight = 1 / np.bincount(cases.group)[cases.group]
+    scores = linear_scores(features, cases, parts, recipe)
+    return np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
+
+
+def linear_scores(features: npt.NDArray[np.floating], cases: Cases, parts: list[Part], recipe: ProbeOptions) -> Floats:
+    """`(n, K)` its scores, a class of no training image at minus infinity; nan where an image is not tested."""
+    found = np.full((len(cases), len(cases.classes)), np.nan)
+    alone = np.zeros(len(cases), dtype=np.intp)
+    design = Design(
+        weight=1 / np.bincount(cases.group)[cases.group],
+        fold=alone,
+        cell=np.arange(len(cases)),
+        pool=alone,
+        labels=cases.y[None].astype(np.int16),
+        n_arrangements=0.0,
+        n_mixed=0,
+    )
     for part in parts:
-        design = Design(
-            weight=weight,
-            fold=np.zeros(len(cases), dtype=np.intp),
-            cell=np.arange(len(cases)),
-            pool=np.zeros(len(cases), dtype=np.intp),
-            labels=cases.y[None].astype(np.int16),
-            n_arrangements=0.0,
-            n_mixed=0,
-        )
         for _, scores in class_scores(features, cases, design, part.train, part.test, ridge=recipe.probe_ridge):
-            predicted[part.test] = scores[:, 0].argmax(axis=1)
-    return predicted
+            found[part.test] = scores[:, 0]
+    return found
 
 
 def _blocks(rows: Ints) -> Iterator[Ints]:

@@ -67,6 +67,16 @@ def mark_features(marks: Marks, n_images: int) -> npt.NDArray[np.float64]:
     return np.column_stack([count > 0, np.minimum(count, 5), present]).astype(np.float64)
 
 
+def mark_masks(marks: Marks, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """`(n_images, height, width)`, True in the box of each mark and a rim of two pixels."""
+    masks = np.zeros(shape, dtype=bool)
+    height, width = shape[1:]
+    for image, (top, left, bottom, right) in zip(marks.image, marks.box * (height, width, height, width), strict=True):
+        rows = slice(max(0, round(top) - 2), round(bottom) + 2)
+        masks[image, rows, max(0, round(left) - 2) : round(right) + 2] = True
+    return masks
+
+
 def mark_probe(setting: Setting) -> Probe:
     """B7: presence and place of marks."""
     cases = setting.cases

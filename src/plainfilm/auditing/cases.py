@@ -82,6 +82,14 @@ class Cases:
             patients=self.patients,
         )
 
+    def sampled(self, most: int, *, seed: int) -> Cases:
+        """Whole patients in random order, as many as make no more than `most` images; itself where it is no larger."""
+        if len(self) <= most:
+            return self
+        order = np.random.default_rng(seed).permutation(self.n_patients)
+        kept = order[np.cumsum(np.bincount(self.group)[order]) <= most]
+        return self.where(np.isin(self.group, kept))
+
 
 def cases_of(subject: Subject, *, min_patients: int, among: Bools | None = None) -> Cases:
     """The labelled images of classes with `min_patients` or more.

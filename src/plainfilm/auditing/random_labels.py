@@ -68,7 +68,7 @@ def check_random_labels(
             check="C1", title=TITLE, verdict="NOT ASSESSABLE", sentence=f"Not assessable: {reason}.", rule=rule,
             source=SOURCE, limits=LIMITS,
         )  # fmt: skip
-    cases = _sampled(cases, most_images, recipe.probe_seed)
+    cases = cases.sampled(most_images, seed=recipe.probe_seed)
     units = unit_vectors(thumbnails(subject.pixels, THUMBNAIL)[cases.rows])
     labels = random_labels(cases, draws=recipe.probe_draws, seed=recipe.probe_seed)
     given = _given_part(subject, cases)
@@ -188,13 +188,3 @@ def _given_part(subject: Subject, cases: Cases) -> Part | None:
 
 def _fold_parts(fold: Ints) -> list[Part]:
     return [Part(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in np.unique(fold)]
-
-
-def _sampled(cases: Cases, most: int, seed: int) -> Cases:
-    """Whole patients in random order until there are enough images."""
-    if len(cases) <= most:
-        return cases
-    order = np.random.default_rng(seed).permutation(cases.n_patients)
-    size = np.bincount(cases.group)
-    kept = order[np.cumsum(size[order]) <= most]
-    return cases.where(np.isin(cases.group, kept))
