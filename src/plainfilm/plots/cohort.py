@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from plainfilm.plots.drawing import FULL_WIDTH, SERIES, Drawing, finished, house_style, readable
 
-COLOR_OF = {"train": SERIES[5], "validation": SERIES[4], "test": SERIES[0], "external": SERIES[2]}
+COLOR_OF = {"train": SERIES[5], "validation": SERIES[4], "test": SERIES[2], "external": SERIES[3]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +43,15 @@ def split_plot(segments: Sequence[Segment], *, counted: str) -> Drawing:
         for place, row in enumerate(rows):
             start = 0
             for segment in (segment for segment in segments if segment.row == row and segment.count):
-                color = COLOR_OF.get(segment.split, SERIES[3])
+                color = COLOR_OF.get(segment.split, SERIES[6])
                 ax.barh(place, segment.count, left=start, height=0.62, color=color, edgecolor="none")
                 if segment.count >= 0.05 * longest:
                     middle = start + segment.count / 2
-                    # White on the dark colours, black on the pale ones: neither follows the page's light or dark.
-                    ink = "white" if segment.split in ("test", "external") else "black"
-                    ax.text(middle, place, f"{segment.count:,}", ha="center", va="center", color=ink, fontsize=8.5)
+                    # Black: unlike the ink of the page it stays dark on these colours in dark mode.
+                    ax.text(middle, place, f"{segment.count:,}", ha="center", va="center", color="black", fontsize=8.5)
                 start += segment.count
         for split in splits:
-            ax.barh([0], [0], color=COLOR_OF.get(split, SERIES[3]), label=split.capitalize())
+            ax.barh([0], [0], color=COLOR_OF.get(split, SERIES[6]), label=split.capitalize())
         ax.set_yticks(range(len(rows)), [readable(row, limit=24) for row in rows])
         ax.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, longest * 1.02), xlabel=counted.capitalize())
         ax.grid(axis="y", visible=False)

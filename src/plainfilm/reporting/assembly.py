@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from plainfilm import __version__, plots
-from plainfilm.auditing.results import NUMBERS, load_audit
+from plainfilm.auditing.results import NUMBERS, Audit, load_audit
 from plainfilm.config import RunOptions
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.splits import SplitPlan
@@ -27,16 +27,19 @@ from plainfilm.prediction import Predictions
 from plainfilm.reporting.cohort import Cohort, describe_cohort
 from plainfilm.reporting.content import (
     DataSummary,
+    Estimate,
     Example,
     Explainer,
     FoldSummary,
     HeatFacts,
+    LeakGap,
     LeftOut,
     ModelFacts,
     ReportData,
     SplitCount,
     TrainingFacts,
 )
+from plainfilm.reporting.findings import counted
 from plainfilm.runs import Run
 from plainfilm.storage import make_folder, read_json, write_bytes, write_json
 
@@ -208,6 +211,7 @@ def assemble_report(run: Run) -> ReportData:
         asked=options,
         openings=facts.get("openings", 1),
         audit=audit,
+        leak_gap=None if audit is None else leak_gap_of(audit),
         evidence_level=None if audit is None else audit.evidence_level,
         card=_read_card(run, facts),
         cohort=Cohort.from_json(facts["cohort"]) if "cohort" in facts else None,
@@ -276,6 +280,29 @@ def _read_heat(run: Run) -> HeatFacts | None:
     path = run.folder / "examples" / HEAT
     facts = read_json(path) if path.is_file() else None
     return None if facts is None else HeatFacts(**facts)
+
+
+def leak_gap_of(audit: Audit) -> LeakGap | None:
+    """What one nearest neighbour gains from a patient's other images, as check A4 measured it; None where it did not.
+
+    Given only where the split in use divides patients, so that the report's own figure may have gained as well.
+    """
+    found = [finding for finding in audit.findings if finding.check == "A4" and finding.details.get("divides_patients")]
+    if not found or not {"nn_by_image", "nn_by_patient", "nn_gap"} <= set(found[0].details):
+        return None
+    details = found[0].details
+    return LeakGap(
+        measure="Accuracy of one nearest neighbour",
+        as_given=_estimate(details["nn_by_image"]),
+        patient_safe=_estimate(details["nn_by_patient"]),
+        difference=_estimate(details["nn_gap"]),
+        counted=counted(details["nn_gap"]["n_images"], details["nn_gap"]["n_patients"]),
+        words="It only looks the nearest image up: what it gains from a patient's other images is no diagnosis.",
+    )
+
+
+def _estimate(numbers: Mapping[str, float]) -> Estimate:
+    return Estimate(value=numbers["value"], low=numbers["low"], high=numbers["high"])
 
 
 def _read_card(run: Run, facts: Mapping[str, Any]) -> str:

@@ -226,6 +226,7 @@ class LeakGap:
         patient_safe: With whole patients on one side, or without the near copies.
         difference: The first minus the second, with its paired interval.
         counted: What is behind it, such as "1,280 images of 40 patients".
+        words: What else to know, as one sentence.
     """
 
     measure: str
@@ -233,6 +234,7 @@ class LeakGap:
     patient_safe: Estimate
     difference: Estimate
     counted: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from plainfilm.reporting.paper import methods_paragraphs, results_sentences, tab
 from plainfilm.reporting.sentences import reached_level, sentences_of
 from plainfilm.reporting.standards import STATUSES, Answer, Checklist, checklists
 
+CARD_LINES: Final = 400
 KIND_TITLES: Final = {"all": "", "split": "Split", "label": "Class"}
 STATUS_LOOKS: Final = (("pass", "✓"), ("warn", "!"), ("open", "–"))  # as those of findings, in the order of `STATUSES`
 
@@ -61,7 +62,7 @@ def section_parts(report: ReportData) -> dict[str, Any]:
         "calibration": _calibration(report),
         "disjoint": sentences_of(report)["disjoint"],
         **_cohort(report.cohort),
-        "card": report.card,
+        "card": report.card.splitlines()[:CARD_LINES],
         "checklists": [_list(checklist) for checklist in checklists(report)],
         "methods": methods_paragraphs(report),
         "results": results_sentences(report),
@@ -73,22 +74,24 @@ def inline(drawing: plots.Drawing | None) -> Markup | None:
     return None if drawing is None else Markup(drawing.svg(for_page=True))
 
 
-def _gap(gap: LeakGap) -> dict[str, str]:
+def _gap(gap: LeakGap) -> dict[str, Any]:
     counted = f" On {gap.counted}." if gap.counted else ""
     return {
         "measure": gap.measure,
         "as_given": _estimate(gap.as_given),
         "patient_safe": _estimate(gap.patient_safe),
-        "difference": f"{_estimate(gap.difference, factor=100, places=1)} points",
-        "words": f"The difference is what knowing the patients is worth; its interval is paired.{counted}",
+        "difference": _estimate(gap.difference, factor=100, places=1),
+        "words": f"{gap.words} Intervals cover 95 %; that of the difference is paired.{counted}".strip(),
     }
 
 
-def _estimate(estimate: Estimate, *, factor: float = 1, places: int = 3) -> str:
-    value = f"{factor * estimate.value:.{places}f}"
-    if estimate.low is None or estimate.high is None:
-        return value
-    return f"{value} ({factor * estimate.low:.{places}f} to {factor * estimate.high:.{places}f})"
+def _estimate(estimate: Estimate, *, factor: float = 1, places: int = 3) -> dict[str, str]:
+    interval = (
+        ""
+        if estimate.low is None or estimate.high is None
+        else f"{factor * estimate.low:.{places}f}–{factor * estimate.high:.{places}f}"
+    )
+    return {"value": f"{factor * estimate.value:.{places}f}", "interval": interval}
 
 
 def _calibration(report: ReportData) -> dict[str, Markup | None] | None:
