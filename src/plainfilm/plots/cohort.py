@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from plainfilm.plots.drawing import FULL_WIDTH, SERIES, Drawing, finished, house_style, readable
 
-COLOR_OF = {"train": SERIES[5], "validation": SERIES[4], "test": SERIES[2], "external": SERIES[3]}
+COLOR_OF = {"train": SERIES[5], "validation": SERIES[4], "calibration": SERIES[3], "test": SERIES[2]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class Segment:
 
     Attributes:
         row: The class or fold.
-        split: `train`, `validation`, `test` or `external`.
+        split: `train`, `validation`, `calibration` or `test`.
         count: Images or patients.
     """
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from plainfilm import __version__, plots
 from plainfilm.auditing.results import NUMBERS, Audit, load_audit
+from plainfilm.bundle import read_config
 from plainfilm.config import RunOptions
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.splits import SplitPlan
@@ -194,6 +195,7 @@ def assemble_report(run: Run) -> ReportData:
     facts = read_json(run.facts)
     evaluation = Evaluation.from_json(read_json(run.evaluation))
     options = RunOptions.model_validate(facts["options"])
+    config = read_config(run.fold(1, len(facts["folds"])) / "bundle")
     audit = load_audit(run.folder) if (run.folder / NUMBERS).is_file() else None
     flat = {name: value for name, value in options.flat().items() if value not in (None, [], ())}
     return ReportData(
@@ -214,6 +216,8 @@ def assemble_report(run: Run) -> ReportData:
         leak_gap=None if audit is None else leak_gap_of(audit),
         evidence_level=None if audit is None else audit.evidence_level,
         card=_read_card(run, facts),
+        calibration=config.calibration,
+        abstention=config.abstention,
         cohort=Cohort.from_json(facts["cohort"]) if "cohort" in facts else None,
         patients=facts["patients"],
         split_unit=facts["split_unit"],

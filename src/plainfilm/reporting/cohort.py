@@ -15,12 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from plainfilm.data.images import DecodeRecord
 from plainfilm.data.splits import SplitPlan
-from plainfilm.data.table import COLUMNS, SPLITS, Table
+from plainfilm.data.table import COLUMNS, Table
 from plainfilm.errors import BundleError
 
 Cells = npt.NDArray[np.object_]
 Masks = npt.NDArray[np.bool_]
 
+PARTS: Final = ("train", "validation", "calibration", "test")
 MOST_LEVELS: Final = 8  # values of a column that are listed; of more only their number is given
 MOST_CLASS_COLUMNS: Final = 6  # beside the splits; more classes are rows only
 MOST_LAYOUTS: Final = 3
@@ -198,7 +199,7 @@ def _splits_of(plan: SplitPlan, n_rows: int) -> Cells:
     split = np.full(n_rows, None, dtype=object)
     for fold in plan.folds:
         if len(plan.folds) == 1:
-            split[fold.train], split[fold.validation] = "train", "validation"
+            split[fold.train], split[fold.validation], split[fold.calibration] = "train", "validation", "calibration"
         if plan.tested_on == "test":
             split[fold.test] = "test"
     return split
@@ -209,7 +210,7 @@ def _columns(
 ) -> list[tuple[Literal["all", "split", "label"], str, Masks]]:
     columns: list[tuple[Literal["all", "split", "label"], str, Masks]] = [("all", "", used)]
     if len(plan.folds) == 1:
-        columns += [("split", name, split == name) for name in SPLITS if (split == name).any()]
+        columns += [("split", name, split == name) for name in PARTS if (split == name).any()]
     classes = sorted(set(labels[used]))
     if len(classes) <= MOST_CLASS_COLUMNS:
         columns += [("label", name, used & (labels == name)) for name in classes]
@@ -362,7 +363,8 @@ def _parts(plan: SplitPlan, labels: Cells, groups: Cells | None) -> Iterator[Par
     def splits(number: int) -> dict[str, npt.NDArray[np.intp]]:
         fold = plan.folds[number]
         tested = {"test": fold.test} if plan.tested_on == "test" else {}
-        return {"train": fold.train, "validation": fold.validation, **tested}
+        kept = {"calibration": fold.calibration} if len(fold.calibration) else {}
+        return {"train": fold.train, "validation": fold.validation, **kept, **tested}
 
     if len(plan.folds) > 1:
         for number in range(len(plan.folds)):
@@ -378,7 +380,7 @@ def _parts(plan: SplitPlan, labels: Cells, groups: Cells | None) -> Iterator[Par
 def _came_divided(rows: pd.DataFrame, split: Cells, used: Masks) -> bool:
     """Whether every image is where the data put it, or in the validation split if they name none."""
     given = _cells(rows, "split")[used]
-    kept = (given == split[used]) | ((given == "train") & (split[used] == "validation"))
+    kept = (given == split[used]) | (np.isin(given, ["train", "validation"]) & np.isin(split[used], PARTS[1:3]))
     return bool(len(given)) and bool(kept.all())
 
 
@@ -398,6 +400,9 @@ def _shared(plan: SplitPlan, groups: Cells) -> int:
     """Patients on two sides of one training at least."""
     shared: set[Any] = set()
     for fold in plan.folds:
-        sides = [set(groups[rows]) for rows in (fold.train, fold.validation, fold.test)]
-        shared |= (sides[0] & sides[1]) | (sides[0] & sides[2]) | (sides[1] & sides[2])
+        tested = fold.test if plan.tested_on == "test" else fold.test[:0]  # else the test rows are the validation's
+        sides = Counter(
+            group for rows in (fold.train, fold.validation, fold.calibration, tested) for group in set(groups[rows])
+        )
+        shared |= {group for group, count in sides.items() if count > 1}
     return len(shared)

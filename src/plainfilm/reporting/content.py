@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from plainfilm.abstention import Abstention
 from plainfilm.auditing.results import Audit
+from plainfilm.calibration import Calibration
 from plainfilm.config import RunOptions
 from plainfilm.measures import Evaluation, Unit
 from plainfilm.reporting.cohort import Cohort
@@ -238,25 +240,6 @@ class LeakGap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """Whether a score comes true as often as it says.
-
-    Attributes:
-        predicted: Mean score of each bin, 0 to 1, rising.
-        observed: Share that came true in each bin.
-        low: Lower end of the interval of `observed`.
-        high: Upper end.
-        facts: Name and value with interval of slope, intercept, calibration error and so on.
-    """
-
-    predicted: Sequence[float] = ()
-    observed: Sequence[float] = ()
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
-    facts: Sequence[tuple[str, str]] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class ReportData:
     """Everything one report shows. Every text in it is shown as text, wherever it came from.
 
@@ -280,7 +263,8 @@ class ReportData:
         cohort: Who is in the data; None for a run of before this was kept.
         audit: What the audit found; None where there was none.
         leak_gap: What the number was as given and what it is without leaks, where the audit measured that.
-        calibration: Whether a score comes true as often as it says, where that was measured.
+        calibration: What is done to the scores of the (first) model before anybody sees them.
+        abstention: When that model says nothing.
         card: The model card as it stands beside the weights; empty where there is none.
         evidence_level: 3 or 4 when the audit has earned it; None takes the level from `evaluation`.
         examples: Images with their answers; the page puts the worst mistakes first.
@@ -316,4 +300,5 @@ class ReportData:
     audit: Audit | None = None
     leak_gap: LeakGap | None = None
     calibration: Calibration | None = None
+    abstention: Abstention | None = None
     card: str = ""

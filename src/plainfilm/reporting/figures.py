@@ -18,7 +18,7 @@ MATRIX_CLASSES = 14  # a larger matrix does not fit a page
 DRAWN_CLASSES = 40
 DRAWN_CURVES = 10
 MIXED_UP = 20
-SPLIT_ORDER = ("train", "validation", "test", "external")
+SPLIT_ORDER = ("train", "validation", "calibration", "test", "external")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,21 @@ METHODS: Final = (
     ("Data", ("source", "task", "patients_known", "exclusions", "missing", "characteristics", "stored")),
     ("Partitions", ("partition", "disjoint")),
     ("Images", ("preprocessing",)),
-    ("Model and training", ("technology", "model", "initial", "training", "selection", "ensemble", "heat", "software")),
+    (
+        "Model and training",
+        (
+            "technology",
+            "model",
+            "initial",
+            "training",
+            "selection",
+            "ensemble",
+            "calibrated",
+            "abstaining",
+            "heat",
+            "software",
+        ),
+    ),
     ("Evaluation", ("metrics", "uncertainty", "internal", "external", "precision")),
 )
 """Paragraphs of the methods, each with the sentences it is made of."""

@@ -94,13 +94,11 @@ def _estimate(estimate: Estimate, *, factor: float = 1, places: int = 3) -> dict
     return {"value": f"{factor * estimate.value:.{places}f}", "interval": interval}
 
 
-def _calibration(report: ReportData) -> dict[str, Markup | None] | None:
-    found = report.calibration
-    if found is None:
-        return None
-    if not found.predicted:
-        return {"drawing": None}
-    return {"drawing": inline(plots.reliability_plot(found.predicted, found.observed, low=found.low, high=found.high))}
+def _calibration(report: ReportData) -> dict[str, Any] | None:
+    """Whether scores come true as often as they say, and what was done so that they do."""
+    said = sentences_of(report)
+    words = [said[name] for name in ("calibrated", "abstaining") if name in said]
+    return {"drawing": None, "words": words} if words else None
 
 
 def _cohort(cohort: Cohort | None) -> dict[str, Any]:

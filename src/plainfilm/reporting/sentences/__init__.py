@@ -40,6 +40,8 @@ SENTENCES: Final[Mapping[str, Callable[[ReportData], str]]] = {
     "training": methods.training,
     "selection": methods.selection,
     "ensemble": methods.ensemble,
+    "calibrated": methods.calibrated,
+    "abstaining": methods.abstaining,
     "heat": methods.heat,
     "metrics": methods.metrics,
     "uncertainty": methods.uncertainty,

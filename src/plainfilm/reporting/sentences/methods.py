@@ -226,6 +226,33 @@ def ensemble(report: ReportData) -> str:
     return "One model was trained; no ensemble was used."
 
 
+def calibrated(report: ReportData) -> str:
+    """What was done to the scores after training."""
+    found = report.calibration
+    if found is None:
+        return ""
+    if not found.n_patients:
+        return f"Scores are the model's own, not calibrated: {found.reason}."
+    return (
+        f"Logits were divided by a temperature of {found.temperature:.3g}, fitted on "
+        f"{counted(found.n_images, found.n_patients)} who took no other part."
+    )
+
+
+def abstaining(report: ReportData) -> str:
+    """When the model says nothing."""
+    rule = report.abstention
+    if rule is None:
+        return ""
+    if not rule.applies:
+        return f"The model never abstains: {rule.reason}."
+    caution = f" {closed(rule.caution)}" if rule.caution else ""
+    return (
+        "The model abstains unless exactly one class passes its own threshold (class-conditional conformal sets, "
+        f"fitted so that each class misses at most {100 * rule.miss_rate:g} % of its patients).{caution}"
+    )
+
+
 def heat(report: ReportData) -> str:
     """What the heat maps are, and whether they passed their check."""
     if report.heat is None:

@@ -69,8 +69,6 @@ def subgroups(report: ReportData) -> str:
 
 def calibration(report: ReportData) -> str:
     """Whether scores come true as often as they say."""
-    if report.calibration is not None and report.calibration.facts:
-        return "; ".join(f"{name}: {value}" for name, value in report.calibration.facts) + "."
     return " ".join(finding.sentence for finding in findings_in(report, "E"))
 
 
