@@ -72,6 +72,8 @@ def all_kinds():
             details={
                 "floor": 0.99,
                 "by_class": {"ill": 20, "healthy": 17},
+                "gap": {"value": 0.5, "low": 0.4, "high": 0.6, "n_images": 640, "n_patients": 20},
+                "empty": [],
                 "probes": [{"probe": "border", "p_holm": 0.0004}, {"probe": "centre", "p_holm": 0.3}],
                 "sizes": list(range(30)),
             },
@@ -163,7 +165,9 @@ def test_pictures_and_further_numbers_are_shown_and_lists_are_named(page):
     assert page.tags.count("img") == 1
     assert page.values("alt") == ["Pairs that are nearly the same; look at the ribs."]
     assert "by class: ill 20" in page.text
-    assert "border 0.0004" in page.text
+    assert "gap 0.500 (0.400 to 0.600), 640 images of 20 patients" in page.text
+    assert "empty none" in page.text
+    assert "border below 0.001" in page.text
     assert "0, 1, 2, 3, 4, 5, 6, 7 … 22 more values" in page.text
     assert "The list of 37 rows is in A3-pairs.csv" in page.text
     assert "a.png" not in page.text
@@ -250,7 +254,7 @@ def test_the_same_findings_give_the_same_bytes(html):
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(0.0, "0.000"), (0.5, "0.500"), (246.0, "246"), (1280.0, "1,280"), (1.0, "1.000"), (0.00012, "0.00012")],
+    [(0.0, "0"), (0.5, "0.500"), (246.0, "246"), (1280.0, "1,280"), (1.0, "1.000"), (0.00012, "0.00012")],
 )
 def test_digits_fit_the_size_of_a_number(value, said):
     assert in_digits(value) == said

@@ -291,9 +291,9 @@ def in_digits(value: float) -> str:
     """A number of unknown kind as a reader wants it: whole ones whole, shares with three places."""
     if not math.isfinite(value):
         return "not a number"
-    if value == round(value) and abs(value) >= 2:
+    if value == 0 or (value == round(value) and abs(value) >= 2):
         return f"{value:,.0f}"
-    if 1e-3 <= abs(value) < 100 or value == 0:
+    if 1e-3 <= abs(value) < 100:
         return f"{value:.3f}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
 
@@ -314,27 +314,35 @@ def _details(values: Mapping[str, Any], prefix: str = "") -> Iterable[Detail]:
     """Numbers as lines; a mapping inside a mapping under both names, a list of mappings as a table."""
     for name, value in values.items():
         spoken = f"{prefix}{str(name).replace('_', ' ')}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and {"value", "low", "high"} <= set(value):
+            yield Detail(spoken, _estimate(value))
+        elif isinstance(value, Mapping):
             yield from _details(value, f"{spoken}: ")
         elif isinstance(value, list | tuple) and value and all(isinstance(entry, Mapping) for entry in value):
             columns = tuple(dict.fromkeys(key for entry in value for key in entry))[:SHOWN_COLUMNS]
-            rows = tuple(tuple(_text(entry.get(key)) for key in columns) for entry in value[:SHOWN_ROWS])
+            rows = tuple(tuple(_text(entry.get(key), str(key)) for key in columns) for entry in value[:SHOWN_ROWS])
             heads = tuple(str(key).replace("_", " ") for key in columns)
             yield Detail(spoken, columns=heads, rows=rows, more=max(0, len(value) - SHOWN_ROWS))
         else:
-            yield Detail(spoken, _text(value))
+            yield Detail(spoken, _text(value, str(name)))
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return "–"
+def _estimate(numbers: Mapping[str, Any]) -> str:
+    """A number with its interval and its counts, as check after check keeps them."""
+    counts = counted(numbers.get("n_images"), numbers.get("n_patients"))
+    interval = f" ({_text(numbers['low'])} to {_text(numbers['high'])})" if numbers["low"] is not None else ""
+    return f"{_text(numbers['value'])}{interval}{f', {counts}' if counts else ''}"
+
+
+def _text(value: Any, name: str = "") -> str:
+    """A value in words; `name` tells a p value from another number."""
+    if isinstance(value, list | tuple):
+        more = f" … {plural(len(value) - SHOWN_ITEMS, 'more value')}" if len(value) > SHOWN_ITEMS else ""
+        return (", ".join(_text(entry) for entry in value[:SHOWN_ITEMS]) or "none") + more
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return in_digits(value)
-    if isinstance(value, list | tuple):
-        more = f" … {plural(len(value) - SHOWN_ITEMS, 'more value')}" if len(value) > SHOWN_ITEMS else ""
-        return ", ".join(_text(entry) for entry in value[:SHOWN_ITEMS]) + more
-    return str(value)
+        return "below 0.001" if "p" in name.split("_") and 0 <= value < 0.001 else in_digits(value)
+    return "–" if value is None else str(value)
