@@ -19,6 +19,8 @@ _HOME = {
     "Run": "plainfilm.runs",
     "RunOptions": "plainfilm.config",
     "Table": "plainfilm.data.table",
+    "audit": "plainfilm.verbs",
+    "audit_printed_report": "plainfilm.verbs",
     "compare": "plainfilm.verbs",
     "create_model": "plainfilm.models",
     "evaluate": "plainfilm.verbs",
@@ -41,6 +43,8 @@ __all__ = [
     "RunOptions",
     "Table",
     "__version__",
+    "audit",
+    "audit_printed_report",
     "compare",
     "create_model",
     "evaluate",
@@ -63,7 +67,18 @@ if TYPE_CHECKING:
     from plainfilm.models import create_model, list_models
     from plainfilm.prediction import Predictions
     from plainfilm.runs import Run
-    from plainfilm.verbs import compare, evaluate, explain, explore, predict, report, scan, train
+    from plainfilm.verbs import (
+        audit,
+        audit_printed_report,
+        compare,
+        evaluate,
+        explain,
+        explore,
+        predict,
+        report,
+        scan,
+        train,
+    )
 
 
 def __getattr__(name: str) -> Any:

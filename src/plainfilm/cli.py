@@ -21,6 +21,10 @@ from plainfilm.errors import Interrupted, PlainfilmError
 COMMANDS = {  # what is typed: where it is, relative to plainfilm.commands, and its line in --help
     "demo": ("running:demo", "The whole story on synthetic images: no download, about two minutes."),
     "scan": ("running:scan", "Read every file: used, skipped or refused, each with its reason."),
+    "audit": (
+        "auditing:audit",
+        "Does the number hold on new patients? Leakage, duplicates, shortcuts, controls.",
+    ),
     "train": ("running:train", "Split by patient, train, evaluate on sealed test images, write the report."),
     "explore": (
         "exploring:explore",

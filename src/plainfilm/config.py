@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from plainfilm.abstention import AbstentionOptions
+from plainfilm.auditing.options import AuditOptions
 from plainfilm.data.augment import AugmentOptions
 from plainfilm.data.preprocessing import FittingOptions, IntensityOptions
 from plainfilm.data.sources import SourceOptions
@@ -53,6 +54,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training": TrainingOptions,
     "abstention": AbstentionOptions,
     "evaluation": EvaluationOptions,
+    "audit": AuditOptions,
     "report": ReportOptions,
 }
 SECTION_OF = {name: section for section, options in SECTIONS.items() for name in options.model_fields}
@@ -74,6 +76,7 @@ class RunOptions(BaseModel):
     training: TrainingOptions = TrainingOptions()
     abstention: AbstentionOptions = AbstentionOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
+    audit: AuditOptions = AuditOptions()
     report: ReportOptions = ReportOptions()
 
     @classmethod

@@ -23,6 +23,7 @@ from plainfilm.progress import Progress, Silent
 
 THUMBNAIL = 32
 LINEAR_SIDE = 16
+TOO_FEW = "there are no predictions of two classes with two patients each"
 
 
 class ControlOptions(BaseModel):
@@ -95,7 +96,7 @@ def check_permutation(subject: Subject, recipe: ProbeOptions, *, alpha: float = 
     limits = "Above chance is not yet useful, and a leak or a shortcut is above chance too."
     tested = tested_of(subject)
     if tested is None:
-        return _not_assessable("C2", title, "there are no predictions of two classes or more", rule, source, limits)
+        return _not_assessable("C2", title, TOO_FEW, rule, source, limits)
     labels = _exchanged_units(tested, recipe)
     named = np.where(tested.scores.max(axis=1) >= tested.elsewhere, tested.scores.argmax(axis=1), -1)
     scores = _balanced(named, labels, len(tested.classes))
@@ -131,7 +132,7 @@ def check_rivals(subject: Subject, recipe: ProbeOptions) -> Finding:
     limits = "The rules see small copies of the images; a better simple rule may exist."
     tested = tested_of(subject)
     if tested is None:
-        return _not_assessable("C3", title, "there are no predictions of two classes or more", rule, source, limits)
+        return _not_assessable("C3", title, TOO_FEW, rule, source, limits)
     draws = tested.draws(seed=recipe.probe_seed)
     own = tested.right.astype(np.float64)
     value = float(tested.balanced_accuracy(own))

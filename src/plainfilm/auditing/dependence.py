@@ -170,7 +170,7 @@ def _model_finding(
     )
     limits = "Edited images are unlike any that were trained on: a loss says little, what is kept says much."
     if subject.pixels is None or len(cases.classes) < 2:
-        why = "there are no images" if subject.pixels is None else "fewer than two classes were tested"
+        why = "there are no images" if subject.pixels is None else "fewer than two classes have two tested patients"
         return _not_assessable("B9", title, why, rule, limits, cases)
     images = subject.pixels.values(cases.rows)
     column = {name: number for number, name in enumerate(cases.classes)}

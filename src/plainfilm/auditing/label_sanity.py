@@ -38,7 +38,11 @@ def check_label_sanity(
     )
     tested = tested_of(subject)
     if subject.predictions is None or tested is None:
-        why = "there are no predictions" if subject.predictions is None else "fewer than two classes were tested"
+        why = (
+            "there are no predictions"
+            if subject.predictions is None
+            else "fewer than two classes have two tested patients"
+        )
         return Finding(
             check="C4", title=TITLE, verdict="NOT ASSESSABLE", sentence=f"Not assessable: {why}.", rule=rule,
             source=SOURCE, limits=LIMITS,

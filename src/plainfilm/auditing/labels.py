@@ -93,7 +93,7 @@ def check_labels(
         )
         said = f" {_conflict_sentence(n_conflicts)}" if n_conflicts else ""
         return Finding(
-            check="G",
+            check="G1",
             title=TITLE,
             verdict="WARN" if n_conflicts else "NOT ASSESSABLE",
             sentence=f"No list of doubtful labels: {why}.{said}{cases.remarks}",
@@ -123,7 +123,7 @@ def check_labels(
         f"{_conflict_sentence(n_conflicts)} {_noise_sentence(noise)}{cases.remarks}"
     )
     return Finding(
-        check="G",
+        check="G1",
         title=TITLE,
         verdict=verdict,
         sentence=sentence,

@@ -73,7 +73,7 @@ def check_leakage(
             check_hidden_patients(subject, recovered, options),
             check_class_copies(subject, pairs, units, options),
             _check_fitting(subject, own_run),
-            _check_openings(openings, options),
+            check_openings(openings, options),
         ),
         recovered=recovered,
     )
@@ -181,7 +181,8 @@ def _check_fitting(subject: Subject, own_run: bool) -> Finding:
     return Finding(**facts, verdict="PASS", sentence=sentence, n_images=len(subject), n_patients=_n_patients(subject))
 
 
-def _check_openings(openings: int | None, options: LeakageOptions) -> Finding:
+def check_openings(openings: int | None, options: LeakageOptions) -> Finding:
+    """A7: how often the test set was scored; None where nobody counted."""
     facts: dict[str, Any] = {
         "check": "A7",
         "title": "How often the test set was scored",

@@ -26,7 +26,7 @@ class Tested:
         group: `(n_units,)` patient, 0 to `n_patients - 1`; each image its own where patients are not known.
         scores: `(n_units, K)` means over the images of the unit.
         classes: Of the model; all have a unit.
-        without: Classes of the model that no tested image has; their scores are kept apart in `elsewhere`.
+        without: Classes of the model that no two tested patients have; their scores are kept apart in `elsewhere`.
         elsewhere: `(n_units,)` highest mean score of the classes in `without`; 0 where there are none.
         patients: How patients are known.
     """
@@ -89,7 +89,8 @@ class Tested:
 def tested_of(subject: Subject) -> Tested | None:
     """The images a model was tested on: those of the test split, or, without one, all it did not learn from.
 
-    None where there are no predictions, or fewer than two of their classes have an image.
+    A class of a single patient is left out: there is nothing to draw from. None where there are no predictions, or
+    fewer than two classes are left.
     """
     if subject.predictions is None:
         return None
@@ -101,11 +102,14 @@ def tested_of(subject: Subject) -> Tested | None:
         pd.Categorical(predictions.table["label"], categories=list(predictions.classes)).codes, dtype=np.intp
     )
     chosen = np.flatnonzero(row.notna().to_numpy() & (y >= 0) & _tested(predictions.table["split"]))
-    present = np.unique(y[chosen])
-    if len(present) < 2:
-        return None
     rows = row.iloc[chosen].to_numpy(dtype=np.intp)
     known = subject.patients != "unknown" and bool((subject.group[rows] >= 0).all())
+    whose = subject.group[rows] if known else np.arange(len(rows))
+    present = np.array([c for c in np.unique(y[chosen]) if len(np.unique(whose[y[chosen] == c])) > 1], dtype=np.intp)
+    if len(present) < 2:
+        return None
+    several = np.isin(y[chosen], present)
+    chosen, rows = chosen[several], rows[several]
     group = np.unique(subject.group[rows] if known else np.arange(len(rows)), return_inverse=True)[1]
     y = np.searchsorted(present, y[chosen])
     keys, unit = np.unique(group * len(present) + y, return_inverse=True)

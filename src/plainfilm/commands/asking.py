@@ -87,6 +87,7 @@ def config(
     *,
     options: Path | None = None,
     schema: Annotated[bool, Parameter(negative=())] = False,
+    audit_limits: Annotated[bool, Parameter(negative=())] = False,
     flags: Annotated[TrainFlags | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
 ) -> None:
     """Print every option as it would be used, as a TOML file to start from.
@@ -94,7 +95,13 @@ def config(
     Args:
         options: TOML file to read first.
         schema: Print the JSON schema of such a file instead.
+        audit_limits: Print the limits of the audit's checks instead, as a file for --limits.
     """
+    if audit_limits:
+        from plainfilm.auditing.limits import AuditLimits
+
+        print(AuditLimits().to_toml())
+        return
     if schema:
         print(options_schema())
         return

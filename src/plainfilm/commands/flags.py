@@ -34,6 +34,7 @@ def flags_class(name: str, sections: list[str]) -> type[BaseModel]:
 TrainFlags = flags_class("TrainFlags", list(SECTIONS))
 ScanFlags = flags_class("ScanFlags", ["source", "reading"])
 EvaluateFlags = flags_class("EvaluateFlags", ["evaluation", "source"])
+AuditFlags = flags_class("AuditFlags", ["source", "reading", "split", "audit"])
 PredictFlags = flags_class("PredictFlags", ["source"])
 
 

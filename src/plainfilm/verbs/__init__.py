@@ -1,5 +1,6 @@
 """The public calls, one per command: what the command line can do, these can."""
 
+from plainfilm.verbs.auditing import audit, audit_printed_report
 from plainfilm.verbs.comparing import compare
 from plainfilm.verbs.explaining import explain
 from plainfilm.verbs.exploring import explore
@@ -7,4 +8,16 @@ from plainfilm.verbs.scanning import scan
 from plainfilm.verbs.scoring import evaluate, predict
 from plainfilm.verbs.training import plan, report, train
 
-__all__ = ["compare", "evaluate", "explain", "explore", "plan", "predict", "report", "scan", "train"]
+__all__ = [
+    "audit",
+    "audit_printed_report",
+    "compare",
+    "evaluate",
+    "explain",
+    "explore",
+    "plan",
+    "predict",
+    "report",
+    "scan",
+    "train",
+]

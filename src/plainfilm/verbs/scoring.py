@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from plainfilm.auditing.results import NUMBERS, load_audit
 from plainfilm.bundle import find_bundles, load_bundle, read_config
 from plainfilm.data.scanning import scan_as_prepared
 from plainfilm.data.sources import SourceOptions, list_images
@@ -85,9 +87,11 @@ def evaluate(
     options = EvaluationOptions.model_validate(facts["options"]["evaluation"] | dict(overrides or {}))
     if data is None:
         predictions = Predictions.load(opened.predictions).tested(facts["tested_on"])
-        return evaluate_predictions(
+        evaluation = evaluate_predictions(
             predictions, patients=facts["patients"], split_unit=facts["split_unit"], options=options
         )
+        audited = load_audit(opened.folder).evidence_level if (opened.folder / NUMBERS).is_file() else None
+        return replace(evaluation, evidence_level=audited or evaluation.evidence_level)
     predictions, table = predict(run, data, source=source, progress=progress)
     predictions.table["split"] = _seen_before(opened, table)
     known = predictions.labelled().table["patient_id"].notna()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plainfilm.auditing.limits import read_limits
 from plainfilm.bundle import load_bundle
 from plainfilm.config import RunOptions, read_options
 from plainfilm.data.augment import make_augmentation
@@ -29,6 +31,15 @@ from plainfilm.reporting.html import write_report
 from plainfilm.reporting.paper import PAPER_FILES, paper_files
 from plainfilm.runs import Run, check_free, check_resumable, new_run, open_run
 from plainfilm.storage import locked, make_folder, sweep, write_bytes, write_json, write_text
+from plainfilm.verbs.auditing import write_audit
+from plainfilm.verbs.examining import (
+    FirstLook,
+    check_declaration,
+    score_with,
+    subject_of_plan,
+    take_first_look,
+    take_second_look,
+)
 from plainfilm.verbs.fitting import train_fold
 from plainfilm.verbs.gallery import example_explainer
 
@@ -77,6 +88,7 @@ def train(
         if not resume:
             check_free(run, overwrite=overwrite)  # again: now nobody else can put anything there
         table, pixels, plan = _prepare(Path(data), options, progress)
+        look = _first_look(table, pixels, plan, options, progress) if options.audit.audit else None
         assigned = table.rows.assign(**_assignment(plan, len(table)))
         if resume and run.has_begun:
             _check_same_images(run, assigned)
@@ -104,6 +116,25 @@ def train(
             split_unit=plan.unit,
             options=options.evaluation,
         )
+        if look is not None:
+            audit = take_second_look(
+                look,
+                source=Path(data).name,
+                evaluation=evaluation,
+                level=evaluation.evidence_level,
+                predictions=predictions.tested(plan.tested_on),
+                bundle_classes=table.classes,
+                openings=openings,
+                score=score_with(load_bundle(run.fold(1, len(plan.folds)) / "bundle"), device=options.training.device),
+                progress=progress,
+            )
+            # Hours of training do not end in an error: what does not fail needs no accepting.
+            reasons = options.audit.accepted
+            audit = audit.accepting(
+                {finding.check: reasons[finding.check] for finding in audit.failures if finding.check in reasons}
+            )
+            write_audit(audit, run.folder)
+            evaluation = replace(evaluation, evidence_level=audit.evidence_level or evaluation.evidence_level)
         write_json(run.evaluation, evaluation.to_json())
         save_examples(
             run,
@@ -168,6 +199,21 @@ def _prepare(data: Path, options: RunOptions, progress: Progress) -> tuple[Table
     for note in plan.notes:
         progress.warn(note)
     return table, pixels, plan
+
+
+def _first_look(
+    table: Table, pixels: PixelStore, plan: SplitPlan, options: RunOptions, progress: Progress
+) -> FirstLook:
+    """What the audit says before there is a model; it stops a training whose score could not hold."""
+    look = take_first_look(
+        subject_of_plan(table, pixels, plan), read_limits(options.audit.limits), own_run=True, progress=progress
+    )
+    if options.split.split != "image":
+        check_declaration(look)
+    for finding in (*look.leakage.findings, *look.shortcuts.findings()):
+        if finding.verdict in ("WARN", "FAIL"):
+            progress.warn(f"audit: {finding.check} {finding.verdict}: {finding.sentence}")
+    return look
 
 
 def _show_augmentation(run: Run, fold: Fold, pixels: PixelStore, options: RunOptions, progress: Progress) -> None:
