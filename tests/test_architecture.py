@@ -29,6 +29,8 @@ ORDER = (
     "prediction",
     "measures",
     "sampling",
+    "reliability",
+    "subgroups",
     "evaluation",
     "comparison",
     "plots",

@@ -170,7 +170,7 @@ def test_all_right_is_never_a_certainty(images_each):
     evaluation = evaluated(perfect(images_each=images_each), positive=("b",))
 
     for measure in evaluation.measures:
-        if measure.name in {"majority_rate", "log_loss", "brier_score"}:
+        if measure.name in {"majority_rate", "log_loss", "brier_score"} or measure.name.startswith("calibration"):
             continue
         assert measure.value == 1
         if "average_precision" in measure.name:

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from plainfilm.metrics import BLOCK, Bools, Floats, Ints, wilson_interval
 
 TINY = 2.0**-52  # a score of 0 counts as this
-SLOPES = np.geomspace(1 / 50, 50, 201)  # beyond, scores say nothing, or everything
-SHIFTS = np.linspace(-10, 10, 401)  # log odds
+SLOPES = np.geomspace(1 / 50, 50, 121)  # beyond, scores say nothing, or everything
+SHIFTS = np.linspace(-8, 8, 129)  # log odds
 DISTANCES = np.linspace(0, 1, 101)
 
 
@@ -137,7 +137,7 @@ class Bins:
         """At most `most` bins, fewer where a bin would have fewer than 8 patients; equal scores stay together."""
         n_patients = len(np.unique(group))
         n_bins = int(np.clip(n_patients // 8, 2, most))
-        edges = np.unique(np.quantile(score, np.linspace(0, 1, n_bins + 1)[1:-1]))
+        edges = np.unique(np.quantile(score, np.linspace(0, 1, n_bins + 1)[1:-1], method="inverted_cdf"))
         of_row = np.searchsorted(edges, score, side="left")
         return cls(of_row=np.unique(of_row, return_inverse=True)[1], score=score, right=right, group=group)
 

@@ -19,7 +19,7 @@ from plainfilm.data.preprocessing import FittingOptions, IntensityOptions
 from plainfilm.data.sources import SourceOptions
 from plainfilm.data.splits import SplitOptions
 from plainfilm.errors import UsageError, nearest_name
-from plainfilm.measures import EvaluationOptions
+from plainfilm.measures import EvaluationOptions, SubgroupOptions
 from plainfilm.models.options import ModelOptions
 from plainfilm.training.options import TrainingOptions
 
@@ -55,6 +55,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "abstention": AbstentionOptions,
     "evaluation": EvaluationOptions,
     "audit": AuditOptions,
+    "subgroups": SubgroupOptions,
     "report": ReportOptions,
 }
 SECTION_OF = {name: section for section, options in SECTIONS.items() for name in options.model_fields}
@@ -77,6 +78,7 @@ class RunOptions(BaseModel):
     abstention: AbstentionOptions = AbstentionOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     audit: AuditOptions = AuditOptions()
+    subgroups: SubgroupOptions = SubgroupOptions()
     report: ReportOptions = ReportOptions()
 
     @classmethod

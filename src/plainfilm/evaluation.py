@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 
 from plainfilm.errors import DataError
-from plainfilm.measures import Curve, Evaluation, EvaluationOptions, Measure, PatientSource, Unit, plural
+from plainfilm.measures import (
+    Curve,
+    Evaluation,
+    EvaluationOptions,
+    Gap,
+    Measure,
+    PatientSource,
+    SubgroupOptions,
+    Unit,
+    plural,
+)
 from plainfilm.metrics import Ints
 from plainfilm.prediction import Predictions
+from plainfilm.reliability import reliability_of
 from plainfilm.sampling import Sample, readings_of, rows_of, strata_of
+from plainfilm.subgroups import gaps_of
 
 SCORE_SUM_TOLERANCE = 1e-3  # scores may have passed through half precision or a rounded CSV
 
@@ -29,6 +42,8 @@ def evaluate_predictions(
     patients: PatientSource,
     split_unit: Unit,
     options: EvaluationOptions | None = None,
+    attributes: pd.DataFrame | None = None,
+    subgroups: SubgroupOptions | None = None,
 ) -> Evaluation:
     """Measure predictions against the truth, by image and by patient.
 
@@ -42,6 +57,8 @@ def evaluate_predictions(
         split_unit: What was dealt to training and test. Where every image is declared to be another patient,
             an image split is a patient split.
         options: Draws, confidence, limits, and the positive classes.
+        attributes: Further columns by `path` (its index, or a column of that name), for groups of patients.
+        subgroups: Which columns make groups.
 
     Raises:
         UsageError: If `positive` names an unknown class, or every class.
@@ -62,6 +79,26 @@ def evaluate_predictions(
         for curve in sample.curves():
             curves.setdefault((curve.kind, curve.unit, curve.of), curve)
 
+    reliability = []
+    strata = strata_of(group, samples[0].rows.reading.y_true, smallest=options.min_patients)
+    for sample in samples:
+        found, points = reliability_of(sample.rows, strata, options)
+        for measure in found:
+            measures.setdefault((measure.name, measure.unit, measure.of), measure)
+        reliability += [points] if points is not None else []
+
+    gaps: list[Gap] = []
+    said: list[str] = []
+    if subgroups is not None and subgroups.subgroup and attributes is not None:
+        gaps, said = gaps_of(
+            samples[-1].rows.reading,
+            group,
+            strata,
+            _aligned(attributes, labelled),
+            subgroups,
+            options,
+            patients_known=known,
+        )
     level = _evidence_level(patients, split_unit)
     design_effect = samples[0].design_effect() if known else None
     return Evaluation(
@@ -79,7 +116,9 @@ def evaluate_predictions(
         curves=tuple(curves.values()),
         design_effect=design_effect,
         effective_images=len(labelled) / design_effect if design_effect else None,
-        notes=_notes(predictions, labelled, group, patients),
+        notes=(*_notes(predictions, labelled, group, patients), *said),
+        reliability=tuple(reliability),
+        gaps=tuple(gaps),
     )
 
 
@@ -96,6 +135,13 @@ def samples_of(
         for reading in readings
         for unit in units
     ]
+
+
+def _aligned(attributes: pd.DataFrame, labelled: Predictions) -> pd.DataFrame:
+    """The further columns in the order of the predictions."""
+    by_path = attributes.set_index("path") if "path" in attributes.columns else attributes
+    found = by_path[~by_path.index.duplicated()].reindex(labelled.table["path"])
+    return found.reset_index(drop=True)
 
 
 def _evidence_level(patients: PatientSource, split_unit: Unit) -> int:

@@ -25,7 +25,8 @@ class Measure:
     Attributes:
         name: `accuracy`, `majority_rate`, `balanced_accuracy`, `log_loss`, `brier_score`; for each class
             `precision`, `recall`, `f1`, `roc_auc`, `average_precision` (one against the rest) and over the
-            classes `macro_precision`, ...; for a two-way reading `sensitivity`, `specificity`, `ppv`, `npv`.
+            classes `macro_precision`, ...; for a two-way reading `sensitivity`, `specificity`, `ppv`, `npv`; how far
+            scores can be believed: `calibration_slope`, `calibration_error`, `calibration_intercept` of each class.
         unit: What one row was: an image, or a patient (mean of the scores of their images).
         of: The class or classes it is about, joined by ` + `; None for a number over all classes.
         value: The number; None where it is withheld, and then `reason` says why.
@@ -120,6 +121,91 @@ class Curve:
     prevalence: float
 
 
+class SubgroupOptions(BaseModel):
+    """Groups of patients that a model should serve alike."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subgroup: tuple[str, ...] = Field((), description="Columns that make groups of patients, such as sex, age, site.")
+    age_bands: tuple[float, ...] = Field(
+        (18.0, 40.0, 60.0, 80.0), min_length=1, description="Where a column of many numbers is cut into bands.*"
+    )
+    subgroup_patients: int = Field(20, ge=2, description="Patients that a group needs to be compared.*")
+    subgroup_positives: int = Field(10, ge=2, description="Patients of the class that a group needs.*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """How far one group of patients is from all others in one measure.
+
+    Attributes:
+        column: What makes the groups.
+        group: One of them.
+        others: The one other group, or `all others`.
+        measure: `sensitivity`, `specificity`, `false_negative_rate` or `roc_auc`.
+        of: The class it is about.
+        unit: What one row was; images where patients are in several groups.
+        n_group: Patients of the group; images where patients are not known.
+        n_others: Of the others.
+        n_positive_group: Those of the class that the measure looks at (of the negatives, for specificity).
+        n_positive_others: Of the others.
+        value_group: The measure in the group; None with `gap`.
+        value_others: In the others.
+        gap: `value_group` minus `value_others`; None where patients are too few.
+        low: Lower end of its interval, from whole patients drawn alike for both.
+        high: Upper end.
+        p: By dealing the groups anew to whole patients of the same class.
+        p_holm: Among all gaps of the column.
+        detectable: The smallest gap that so many patients would show 80 times of 100.
+    """
+
+    column: str
+    group: str
+    others: str
+    measure: str
+    of: str
+    unit: Unit
+    n_group: int
+    n_others: int
+    n_positive_group: int
+    n_positive_others: int
+    value_group: float | None = None
+    value_others: float | None = None
+    gap: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    detectable: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """How often claims of a given certainty were right, and what is gained by leaving the unsure ones out.
+
+    Attributes:
+        unit: What one row was.
+        of: The positive classes of a two-way reading, whose score is the claim; None for the highest score.
+        claimed: Mean score of each bin, rising, 0 to 1.
+        observed: Share that was right in each bin.
+        low: Lower end of the interval of `observed`, patients counted.
+        high: Upper end.
+        n_patients: Patients in each bin; images where patients are not known.
+        answered: Share of rows answered when only the surest are, rising to 1.
+        risk: Share of those that is wrong.
+    """
+
+    unit: Unit
+    of: str | None
+    claimed: tuple[float, ...]
+    observed: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    n_patients: tuple[int, ...]
+    answered: tuple[float, ...]
+    risk: tuple[float, ...]
+
+
 class EvaluationOptions(BaseModel):
     """How predictions become numbers."""
 
@@ -160,6 +246,8 @@ class Evaluation:
             independent images; None where there is nothing to compare.
         effective_images: Independent images that would give an equally sure accuracy.
         notes: Sentences for the reader.
+        reliability: By unit; then that of the two-way reading. Older evaluations have none.
+        gaps: Between groups of patients, where columns were named.
     """
 
     classes: tuple[str, ...]
@@ -177,6 +265,8 @@ class Evaluation:
     design_effect: float | None = None
     effective_images: float | None = None
     notes: tuple[str, ...] = ()
+    reliability: tuple[Reliability, ...] = ()
+    gaps: tuple[Gap, ...] = ()
 
     @property
     def units(self) -> tuple[Unit, ...]:

@@ -24,6 +24,8 @@ MACRO_NAMES = {
     "average_precision": "macro_average_precision",
 }
 
+UNKNOWN_PATIENTS = "caution: the images are not known to be independent"
+
 # Shares of rows: one row per patient makes them binomial.
 PROPORTIONS = ("accuracy", "recall", "precision")
 
@@ -227,8 +229,7 @@ class Sample:
             ]
         if self.rows.patients_known:
             return measures
-        caution = "caution: the images are not known to be independent"
-        return [replace(measure, reason=_joined(measure.reason, caution)) for measure in measures]
+        return [replace(measure, reason=joined(measure.reason, UNKNOWN_PATIENTS)) for measure in measures]
 
     def pick(self, measure: Measure, figures: dict[str, Floats]) -> Floats:
         """The figure that a measure of this sample is about, out of all figures of the same rows, `(...)`."""
@@ -387,7 +388,7 @@ class Sample:
             n_images=int(rows.n_images[mask].sum()),
             n_patients=rows.n_groups(mask) if rows.patients_known else None,
             interval=spread.interval,
-            reason=_joined(*reasons),
+            reason=joined(*reasons),
             confidence=options.confidence,
         )
 
@@ -457,7 +458,8 @@ def _all_equal(draws: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray(high - low < 1e-12)
 
 
-def _joined(*reasons: str) -> str:
+def joined(*reasons: str) -> str:
+    """Reasons and cautions as one text."""
     return "; ".join(filter(None, reasons))
 
 

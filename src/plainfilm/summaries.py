@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from plainfilm.data.table import Table
-from plainfilm.measures import Evaluation, Measure
+from plainfilm.measures import Evaluation, Gap, Measure
 from plainfilm.prediction import Predictions
 from plainfilm.runs import Run
 from plainfilm.storage import read_json
@@ -101,6 +101,7 @@ def evaluation_summary(evaluation: Evaluation) -> str:
     for name in dict.fromkeys(measure.of for measure in per_class):
         lines.append(f"  {name}:")
         lines += [f"    {m.name.replace('_', ' '):<22} {_shown(m)}" for m in per_class if m.of == name]
+    lines += [f"  {gap_in_words(gap)}" for gap in evaluation.gaps]
     lines += [f"note: {note}" for note in evaluation.notes]
     if evaluation.struck:
         lines.append(f"NOT A RESULT (evidence level {evaluation.evidence_level}): {evaluation.struck}")
@@ -110,6 +111,17 @@ def evaluation_summary(evaluation: Evaluation) -> str:
         f"headline: {evaluation.headline.name.replace('_', ' ')} by {evaluation.headline.unit}: {evaluation.headline}"
     )
     return "\n".join(lines)
+
+
+def gap_in_words(gap: Gap) -> str:
+    """One group against the others, in a line."""
+    what = f"{gap.column} {gap.group} against {gap.others}, {gap.measure.replace('_', ' ')} of {gap.of}"
+    counted = f"{gap.n_group} against {gap.n_others}, of the class {gap.n_positive_group} and {gap.n_positive_others}"
+    if gap.gap is None or gap.low is None or gap.high is None or gap.p_holm is None:
+        reach = "" if gap.detectable is None else f"; only a gap of {100 * gap.detectable:.0f} points would show"
+        return f"{what}: too few to compare ({counted}){reach}"
+    ends = f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+    return f"{what}: {100 * gap.gap:+.1f} points ({ends}; p = {gap.p_holm:.3f}; {counted})"
 
 
 def _shown(measure: Measure) -> str:

@@ -123,7 +123,12 @@ def evaluate(
     given = asked(flags)
     measured = {name: value for name, value in given.items() if SECTION_OF[name] == "evaluation"}
     evaluation = verbs.evaluate(
-        run, data, overrides=measured, source=section_of(given, "source"), progress=Terminal(quiet=quiet)
+        run,
+        data,
+        overrides=measured,
+        subgroups=section_of(given, "subgroups"),
+        source=section_of(given, "source"),
+        progress=Terminal(quiet=quiet),
     )
     if output is not None:
         write_json(output, evaluation.to_json())

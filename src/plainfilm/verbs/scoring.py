@@ -14,7 +14,7 @@ from plainfilm.data.sources import SourceOptions, list_images
 from plainfilm.data.table import Table
 from plainfilm.errors import TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
-from plainfilm.measures import Evaluation, EvaluationOptions
+from plainfilm.measures import Evaluation, EvaluationOptions, SubgroupOptions
 from plainfilm.prediction import BATCH, Predictions, predict_table
 from plainfilm.progress import Progress
 from plainfilm.runs import Run, open_run
@@ -69,6 +69,7 @@ def evaluate(
     data: str | Path | None = None,
     *,
     overrides: Mapping[str, Any] | None = None,
+    subgroups: SubgroupOptions | None = None,
     source: SourceOptions | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -79,6 +80,7 @@ def evaluate(
         data: Labelled images from elsewhere; without it the run's own test rows, whose scores are on file. Images
             that trained the model are known again by their pixels, and every score is then struck through.
         overrides: Options of `EvaluationOptions` that differ from the run's own, such as `{"positive": ["ill"]}`.
+        subgroups: Columns that make groups of patients, of the run's own table or of `data`.
         source: Names of columns in `data`.
         progress: Told after every image.
     """
@@ -88,7 +90,12 @@ def evaluate(
     if data is None:
         predictions = Predictions.load(opened.predictions).tested(facts["tested_on"])
         evaluation = evaluate_predictions(
-            predictions, patients=facts["patients"], split_unit=facts["split_unit"], options=options
+            predictions,
+            patients=facts["patients"],
+            split_unit=facts["split_unit"],
+            options=options,
+            attributes=opened.read_table(),
+            subgroups=subgroups,
         )
         audited = load_audit(opened.folder).evidence_level if (opened.folder / NUMBERS).is_file() else None
         return replace(evaluation, evidence_level=audited or evaluation.evidence_level)
@@ -102,7 +109,14 @@ def evaluate(
             code="TAB_UNKNOWN_CLASS",
         )
     patients = "documented" if len(known) and known.all() else "unknown"
-    return evaluate_predictions(predictions, patients=patients, split_unit="patient", options=options)  # type: ignore[arg-type]
+    return evaluate_predictions(
+        predictions,
+        patients=patients,  # type: ignore[arg-type]
+        split_unit="patient",
+        options=options,
+        attributes=table.rows,
+        subgroups=subgroups,
+    )
 
 
 def _seen_before(run: Run, table: Table) -> list[str]:

@@ -115,6 +115,8 @@ def train(
             patients=plan.patients,
             split_unit=plan.unit,
             options=options.evaluation,
+            attributes=table.rows,
+            subgroups=options.subgroups,
         )
         if look is not None:
             audit = take_second_look(
