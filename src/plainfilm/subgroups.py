@@ -85,7 +85,7 @@ def _rows(reading: Reading, group: Ints, values: np.ndarray, *, patients_known: 
     if unit == "image":
         return rows, values
     first = pd.Series(values).groupby(group).first()
-    return rows, first.loc[rows.group].to_numpy(dtype=object)
+    return rows, first.reindex(rows.group).to_numpy(dtype=object)
 
 
 def _of_column(
