@@ -14,6 +14,7 @@ help:
 	@echo "make check   lint, format, types, import order"
 	@echo "make bench   the benchmarks; needs the real images in ../shared"
 	@echo "make bench-recovery  patients recovered from phantoms and from the real slices"
+	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about an hour"
 	@echo "make kill    trainings killed at random and resumed; about ten minutes"
 
 $(READY): pyproject.toml
@@ -43,6 +44,9 @@ bench: $(READY)
 
 bench-recovery: $(READY)
 	$(BIN)/python -m benchmarks.recovery --data ../shared/data
+
+bench-coverage: $(READY)
+	$(BIN)/python -m benchmarks.coverage
 
 kill: $(READY)
 	$(BIN)/python -m benchmarks.kill --kills 20

@@ -356,7 +356,8 @@ class Sample:
         if _all_equal(draws) or all(part.interval == "wilson" for part in parts):
             spread = _combined(parts, independent=name in PROPORTIONS)
         else:
-            spread = self._resampled(draws)
+            area = float(self.point[name][chosen].mean()) if name == "roc_auc" else None
+            spread = self._resampled(draws, area=area)
         return self._measure(
             MACRO_NAMES[name],
             of,
@@ -411,7 +412,7 @@ class Sample:
         if name in PROPORTIONS and rows.independent:
             return _wilson(value, int(mask.sum()), confidence)
         if not _all_equal(draws):
-            return self._resampled(draws)
+            return self._resampled(draws, area=value if name == "roc_auc" else None)
         if name in PROPORTIONS:
             return _wilson(value, rows.n_groups(mask), confidence)
         if name == "f1":
@@ -424,8 +425,14 @@ class Sample:
             return _Spread(low=auc_low, high=auc_high, interval="newcombe")
         return _Spread(remark="no interval: every draw gave the same value")
 
-    def _resampled(self, draws: Floats) -> _Spread:
-        low, high = metrics.percentile_interval(draws, confidence=self.options.confidence)
+    def _resampled(self, draws: Floats, *, area: float | None = None) -> _Spread:
+        """From the draws: their percentiles, or for an area their spread on the scale of log odds."""
+        low: npt.ArrayLike
+        high: npt.ArrayLike
+        if area is not None and 0 < area < 1:
+            low, high = metrics.logit_interval(area, draws, confidence=self.options.confidence)
+        else:
+            low, high = metrics.percentile_interval(draws, confidence=self.options.confidence)
         undefined = int(np.isnan(draws).sum())
         remark = f"caution: undefined in {undefined} of {len(draws)} draws" if undefined else ""
         return _Spread(low=float(low), high=float(high), interval="bootstrap", remark=remark)
