@@ -21,6 +21,7 @@ ORDER = (
     "pairing",
     "calibration",
     "abstention",
+    "novelty",
     "data",
     "models",
     "training",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plainfilm import __version__
@@ -16,6 +17,7 @@ from plainfilm.abstention import Abstention
 from plainfilm.calibration import Calibration
 from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.errors import BundleError, UsageError
+from plainfilm.novelty import Gate, Reference
 from plainfilm.storage import (
     MANIFEST,
     check_hash,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+NOVELTY = "novelty.safetensors"
 MAX_CONFIG_BYTES = 16 << 20
 MAX_HEADER_BYTES = 16 << 20
 
@@ -66,6 +69,7 @@ class BundleConfig(BaseModel):
         split_unit: `patient` or `image`: what the scores of this model are worth.
         calibration: What is done to the scores.
         abstention: When nothing is said.
+        novelty: Which images are unlike those of the training; the features to compare with are in a file beside.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +86,7 @@ class BundleConfig(BaseModel):
     split_unit: str = "patient"
     calibration: Calibration = Calibration()
     abstention: Abstention = Abstention()
+    novelty: Gate = Gate()
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,17 @@ class Bundle:
     config: BundleConfig
 
 
-def save_bundle(folder: Path, weights: Mapping[str, torch.Tensor], config: BundleConfig, *, card: str) -> None:
-    """Write `model.safetensors`, `config.json`, the model card `README.md` and, last, a manifest of the first two.
+def save_bundle(
+    folder: Path,
+    weights: Mapping[str, torch.Tensor],
+    config: BundleConfig,
+    *,
+    card: str,
+    reference: Reference | None = None,
+) -> None:
+    """Write `model.safetensors`, `config.json`, the model card `README.md` and, last, a manifest of all but the card.
+
+    With a reference also `novelty.safetensors`: features of training images, by which unlike ones are known.
 
     The class names are in the weights' file too: scores in another order than their names are the worst of errors.
     """
@@ -109,7 +123,29 @@ def save_bundle(folder: Path, weights: Mapping[str, torch.Tensor], config: Bundl
     write_bytes(folder / WEIGHTS, data)
     write_text(folder / "README.md", card)
     write_json(folder / CONFIG, config.model_copy(update={"weights_sha256": digest}).model_dump(mode="json"))
-    write_manifest(folder, [WEIGHTS, CONFIG])
+    delete(folder / NOVELTY)
+    if reference is not None:
+        from safetensors.numpy import save as save_arrays
+
+        arrays = {name: np.ascontiguousarray(value) for name, value in reference.tensors().items()}
+        write_bytes(folder / NOVELTY, save_arrays(arrays))
+    write_manifest(folder, [WEIGHTS, CONFIG, *([NOVELTY] if reference is not None else [])])
+
+
+def load_reference(folder: Path) -> Reference:
+    """The features that new images are compared with.
+
+    Raises:
+        BundleError: `BUN_MISSING` or `BUN_DAMAGED`.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    verify_manifest(folder, required=[NOVELTY], unchecked=[WEIGHTS])
+    try:
+        return Reference.from_tensors(load((folder / NOVELTY).read_bytes()))
+    except (OSError, SafetensorError):
+        raise BundleError(f"'{NOVELTY}' is not sound safetensors.", code="BUN_DAMAGED") from None
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -21,6 +21,7 @@ from plainfilm.data.splits import SplitOptions
 from plainfilm.errors import UsageError, nearest_name
 from plainfilm.measures import EvaluationOptions, SubgroupOptions
 from plainfilm.models.options import ModelOptions
+from plainfilm.novelty import NoveltyOptions
 from plainfilm.training.options import TrainingOptions
 
 
@@ -53,6 +54,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "augment": AugmentOptions,
     "training": TrainingOptions,
     "abstention": AbstentionOptions,
+    "novelty": NoveltyOptions,
     "evaluation": EvaluationOptions,
     "audit": AuditOptions,
     "subgroups": SubgroupOptions,
@@ -76,6 +78,7 @@ class RunOptions(BaseModel):
     augment: AugmentOptions = AugmentOptions()
     training: TrainingOptions = TrainingOptions()
     abstention: AbstentionOptions = AbstentionOptions()
+    novelty: NoveltyOptions = NoveltyOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     audit: AuditOptions = AuditOptions()
     subgroups: SubgroupOptions = SubgroupOptions()

@@ -357,7 +357,7 @@ class Sample:
             spread = _combined(parts, independent=name in PROPORTIONS)
         else:
             area = float(self.point[name][chosen].mean()) if name == "roc_auc" else None
-            spread = self._resampled(draws, area=area)
+            spread = self._resampled(draws, np.isin(self.rows.y_true, chosen), area=area)
         return self._measure(
             MACRO_NAMES[name],
             of,
@@ -412,7 +412,7 @@ class Sample:
         if name in PROPORTIONS and rows.independent:
             return _wilson(value, int(mask.sum()), confidence)
         if not _all_equal(draws):
-            return self._resampled(draws, area=value if name == "roc_auc" else None)
+            return self._resampled(draws, mask, area=value if name == "roc_auc" else None)
         if name in PROPORTIONS:
             return _wilson(value, rows.n_groups(mask), confidence)
         if name == "f1":
@@ -425,17 +425,17 @@ class Sample:
             return _Spread(low=auc_low, high=auc_high, interval="newcombe")
         return _Spread(remark="no interval: every draw gave the same value")
 
-    def _resampled(self, draws: Floats, *, area: float | None = None) -> _Spread:
+    def _resampled(self, draws: Floats, mask: Bools, *, area: float | None = None) -> _Spread:
         """From the draws: their percentiles, or for an area their spread on the scale of log odds."""
-        low: npt.ArrayLike
-        high: npt.ArrayLike
+        freedom = self.rows.n_groups(mask) - len(np.unique(self.rows.y_true[mask]))
+        confidence = metrics.expanded(self.options.confidence, freedom)
         if area is not None and 0 < area < 1:
-            low, high = metrics.logit_interval(area, draws, confidence=self.options.confidence)
+            low, high = metrics.logit_interval(area, draws, confidence=confidence)
         else:
-            low, high = metrics.percentile_interval(draws, confidence=self.options.confidence)
+            low, high = (float(end) for end in metrics.percentile_interval(draws, confidence=confidence))
         undefined = int(np.isnan(draws).sum())
         remark = f"caution: undefined in {undefined} of {len(draws)} draws" if undefined else ""
-        return _Spread(low=float(low), high=float(high), interval="bootstrap", remark=remark)
+        return _Spread(low=low, high=high, interval="bootstrap", remark=remark)
 
 
 def _wilson(value: float, n: int, confidence: float) -> _Spread:

@@ -135,4 +135,7 @@ def prediction_summary(predictions: Predictions, table: Table) -> str:
     if "abstains" in predictions.table.columns:
         silent = int((predictions.table["abstains"] == "yes").sum())
         lines.append(f"no answer, the set of possible classes is not one: {silent:,}")
+    if "unlike_training" in predictions.table.columns:
+        unlike = int((predictions.table["unlike_training"] == "yes").sum())
+        lines.append(f"unlike the training images: {unlike:,}")
     return "\n".join([*lines, *_left_out(table)])

@@ -21,6 +21,7 @@ from plainfilm.reporting.history import LiveHistory, write_history
 from plainfilm.runs import Run
 from plainfilm.storage import make_folder
 from plainfilm.verbs.calibrating import calibrated
+from plainfilm.verbs.gating import learn_gate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -120,20 +121,31 @@ def train_fold(
         image_size=pixels.shape[1],
     )
     save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, measured))
+    reference = None
+    codes = np.unique(plan.groups.astype(str), return_inverse=True)[1]
     if len(fold.calibration):
-        groups = np.unique(plan.groups[fold.calibration].astype(str), return_inverse=True)[1]
-        config = calibrated(
+        kept = fold.calibration
+        config = calibrated(place / "bundle", pixels.take(kept), labels[kept], codes[kept], options, progress=progress)
+    if len(plan.folds) == 1 and plan.tested_on == "test" and plan.unit == "patient":
+        gate, reference = learn_gate(
             place / "bundle",
-            pixels.take(fold.calibration),
-            labels[fold.calibration],
-            groups,
-            options,
+            table.rows,
+            pixels,
+            labels,
+            codes,
+            train=fold.train,
+            held_out=np.concatenate([fold.validation, fold.calibration]),
+            options=options.novelty,
+            device=options.training.device,
+            seed=options.training.seed,
             progress=progress,
         )
-        save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, measured))
+        config = config.model_copy(update={"novelty": gate})
+    save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, measured), reference=reference)
     return {
         "calibration": config.calibration.model_dump(),
         "abstention": config.abstention.model_dump(),
+        "novelty": config.novelty.model_dump(),
         "chosen_epoch": result.chosen_epoch,
         "epochs": len(result.history),
         "seconds": result.history[-1]["seconds"],

@@ -19,6 +19,7 @@ from plainfilm.prediction import BATCH, Predictions, predict_table
 from plainfilm.progress import Progress
 from plainfilm.runs import Run, open_run
 from plainfilm.storage import MANIFEST, read_json
+from plainfilm.verbs.gating import novelty_columns
 
 
 def predict(
@@ -59,6 +60,9 @@ def predict(
     table, pixels = scan_as_prepared(listing, preprocessing, workers=workers, progress=progress)
     bundles = [load_bundle(folder) for folder in folders]
     predictions = predict_table(bundles, table, pixels, batch_size=batch_size, device=device, progress=progress)
+    if len(folders) == 1:
+        columns = novelty_columns(folders[0], table.rows, pixels, device=device)
+        predictions = replace(predictions, table=predictions.table.assign(**columns))
     if output is not None:
         predictions.save(Path(output), table.left_out)
     return predictions, table

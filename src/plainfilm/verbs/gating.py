@@ -1,0 +1,189 @@
+"""Learn which images are unlike those of the training, and ask it of new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from plainfilm.bundle import Bundle, load_bundle, load_reference
+from plainfilm.data.pixels import DTYPES, FULL_RANGE, Array, PixelStore
+from plainfilm.errors import PlainfilmError
+from plainfilm.metrics import Ints, roc_auc
+from plainfilm.novelty import (
+    Features,
+    Gate,
+    NoveltyOptions,
+    Reference,
+    beyond,
+    farness,
+    file_gate,
+    limits,
+    refusals,
+)
+from plainfilm.progress import Progress
+
+SELF_TEST: Final = 48  # images of each kind
+
+
+def learn_gate(
+    folder: Path,
+    rows: pd.DataFrame,
+    pixels: PixelStore,
+    labels: Ints,
+    groups: Ints,
+    *,
+    train: Ints,
+    held_out: Ints,
+    options: NoveltyOptions,
+    device: str,
+    seed: int,
+    progress: Progress,
+) -> tuple[Gate, Reference | None]:
+    """What the files of the training images have in common, and how far from them held-out images are.
+
+    Args:
+        folder: The bundle.
+        rows: The table: `bits`, `width`, `height`.
+        pixels: All images.
+        labels: Class of each.
+        groups: Patient of each.
+        train: Rows trained on.
+        held_out: Rows of other patients, none of them of the test.
+        options: Limits.
+        device: Where to compute.
+        seed: Of which images are looked at where there are many.
+        progress: Told after every batch.
+    """
+    files = [rows[name].to_numpy()[train].astype(np.intp) for name in ("bits", "width", "height")]
+    gate = file_gate(*files)
+    if not options.novelty:
+        return gate, None
+    n_patients = len(np.unique(groups[held_out]))
+    if n_patients < options.novelty_patients:
+        return gate.model_copy(
+            update={"reason": f"{options.novelty_patients} held-out patients are needed; there are {n_patients}"}
+        ), None
+    drawn = np.random.default_rng(seed)
+    inside, outside = (np.sort(drawn.permutation(part)[: options.novelty_images]) for part in (train, held_out))
+    bundle = load_bundle(folder)
+    try:
+        seen, new = (pooled(bundle, pixels.take(part), device=device, progress=progress) for part in (inside, outside))
+    except PlainfilmError as error:
+        return gate.model_copy(update={"reason": str(error)}), None
+    reference = Reference.fit(seen, labels[inside], most=options.novelty_images, seed=seed)
+    distances = reference.distances(new, neighbours=options.novelty_neighbours)
+    near, away = limits(distances, groups[outside], quantile=options.novelty_quantile)
+    if not (near > 0 and away > 0 and np.isfinite([near, away]).all()):
+        return gate.model_copy(update={"reason": "the features of all images are alike"}), None
+    gate = gate.model_copy(
+        update={
+            "neighbour_limit": near,
+            "class_limit": away,
+            "quantile": options.novelty_quantile,
+            "neighbours": options.novelty_neighbours,
+            "n_reference": len(reference.images),
+            "n_patients": n_patients,
+            "reason": "",
+        }
+    )
+    return gate.model_copy(
+        update={"far_auc": _self_test(bundle, reference, gate, pixels.take(outside[:SELF_TEST]), distances, device)}
+    ), reference
+
+
+def novelty_columns(folder: Path, rows: pd.DataFrame, pixels: PixelStore, *, device: str) -> dict[str, list[str]]:
+    """For each image whether it is unlike the training images (`yes`, `no`), and why."""
+    bundle = load_bundle(folder)
+    gate = bundle.config.novelty
+    if not gate.bits:
+        return {}
+    why = refusals(gate, *(rows[name].to_numpy().astype(np.intp) for name in ("bits", "width", "height")))
+    if gate.neighbour_limit is not None:
+        distances = load_reference(folder).distances(pooled(bundle, pixels, device=device), neighbours=gate.neighbours)
+        far = beyond(distances, gate)
+        ratio = farness(distances, gate)
+        why = [
+            "; ".join(filter(None, (said, f"{times:.1f} times as far as the limit" if is_far else "")))
+            for said, is_far, times in zip(why, far, ratio, strict=True)
+        ]
+    return {"unlike_training": ["yes" if said else "no" for said in why], "unlike_why": why}
+
+
+def pooled(bundle: Bundle, pixels: PixelStore, *, device: str, progress: Progress | None = None) -> Features:
+    """`(n, d)` features of the model right before its head; nothing is kept on disk."""
+    from plainfilm.features import extract_features
+    from plainfilm.models.parts import pooled_features
+    from plainfilm.training.batches import LabelledImages
+
+    images = LabelledImages(pixels, np.zeros(len(pixels), dtype=np.int64), bundle.config.preprocessing)
+    names = [str(index) for index in range(len(pixels))]
+    (features,) = extract_features(pooled_features(bundle.model), images, names, device=device, progress=progress)
+    return np.asarray(features, dtype=np.float32)
+
+
+# --- the self-test ------------------------------------------------------------------------------------------
+
+
+def _self_test(
+    bundle: Bundle, reference: Reference, gate: Gate, like: PixelStore, held_out: np.ndarray, device: str
+) -> dict[str, float]:
+    """ROC AUC of telling held-out images from others that nobody would take for them."""
+    usual = farness(held_out, gate)
+    found = {}
+    for name, change in _CHANGES.items():
+        strange = _changed(like, change)
+        distances = reference.distances(pooled(bundle, strange, device=device), neighbours=gate.neighbours)
+        scores = np.concatenate([usual, farness(distances, gate)])
+        is_strange = np.arange(len(scores)) >= len(usual)
+        found[name] = float(roc_auc(is_strange, scores))
+    return found
+
+
+def _changed(like: PixelStore, change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> PixelStore:
+    """Each image turned into something else, in its own depth."""
+    drawn = np.random.default_rng(0)
+    store = PixelStore(len(like), *like.shape[1:])
+    for index in range(len(like)):
+        stored, full_range = like.stored(np.array([index]))
+        image = stored[0].astype(np.float64) / full_range
+        made = change(image, drawn)
+        dtype = DTYPES[FULL_RANGE.index(full_range)] if full_range in FULL_RANGE else np.dtype(np.float32)
+        store.put(index, _in_depth(made, full_range, dtype))
+    return store
+
+
+def _in_depth(image: np.ndarray, full_range: float, dtype: np.dtype[np.generic]) -> Array:
+    scaled = image * full_range
+    return np.asarray(scaled.round() if dtype.kind == "u" else scaled).astype(dtype)
+
+
+def _noise(image: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
+    return drawn.uniform(image.min(), image.max(), size=image.shape)
+
+
+def _inverted(image: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
+    del drawn
+    return image.max() + image.min() - image
+
+
+def _upside_down(image: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
+    del drawn
+    return image[::-1]
+
+
+def _text_page(image: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
+    """Dark words on a bright page: lines of short strokes."""
+    page = np.full(image.shape, image.max())
+    height, width = image.shape
+    line = max(3, height // 16)
+    for top in range(line, height - line, 2 * line):
+        strokes = drawn.random(width) < 0.6
+        page[top : top + line, strokes] = image.min()
+    return page
+
+
+_CHANGES: Final = {"noise": _noise, "text": _text_page, "inverted": _inverted, "upside_down": _upside_down}
