@@ -22,6 +22,7 @@ ORDER = (
     "calibration",
     "abstention",
     "novelty",
+    "learning_curve",
     "data",
     "models",
     "training",

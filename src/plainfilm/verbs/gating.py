@@ -167,7 +167,7 @@ def _noise(image: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
 
 def _inverted(image: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
     del drawn
-    return image.max() + image.min() - image
+    return np.asarray(image.max() + image.min() - image)
 
 
 def _upside_down(image: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
