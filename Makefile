@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check format bench bench-recovery kill clean
+.PHONY: help demo test check format bench bench-recovery bench-audit kill clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test    every test of the ordinary run (under ten minutes on two cores)"
 	@echo "make check   lint, format, types, import order"
 	@echo "make bench   the benchmarks; needs the real images in ../shared"
+	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without"
 	@echo "make bench-recovery  patients recovered from phantoms and from the real slices"
 	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about an hour"
 	@echo "make kill    trainings killed at random and resumed; about ten minutes"
@@ -41,6 +42,9 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.models
 	$(BIN)/python -m benchmarks.alzheimer ../shared/data
+
+bench-audit: $(READY)
+	$(BIN)/python -m benchmarks.planted_faults
 
 bench-recovery: $(READY)
 	$(BIN)/python -m benchmarks.recovery --data ../shared/data

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plainfilm.auditing.findings import Picture
-from plainfilm.auditing.probes import Probe, Setting
+from plainfilm.auditing.probes import ALL, Probe, Setting
 from plainfilm.data.pixels import PixelStore
 from plainfilm.metrics import Ints
 from plainfilm.plots import contact_sheet
@@ -57,14 +57,16 @@ def find_burnt_in(pixels: PixelStore, rows: Ints) -> Marks:
     return Marks(np.array(images, dtype=np.intp), np.array(boxes, dtype=np.float64).reshape(-1, 4))
 
 
-def mark_features(marks: Marks, n_images: int) -> npt.NDArray[np.float64]:
-    """`(n_images, 2 + zones)`: whether there is any, how many (up to 5), and in which cells of a 4x4 grid."""
+def mark_features(marks: Marks, n_images: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Whether there is any mark and how many (up to 5); in which cells of a 4x4 grid; and both together."""
     count = np.bincount(marks.image, minlength=n_images)
     middle = np.clip((marks.box[:, :2] + marks.box[:, 2:]) / 2, 0, 1 - 1e-9)
     zone = (middle * ZONES).astype(np.intp) @ np.array([ZONES, 1])
     present = np.zeros((n_images, ZONES * ZONES))
     present[marks.image, zone] = 1
-    return np.column_stack([count > 0, np.minimum(count, 5), present]).astype(np.float64)
+    top = present[:, :ZONES].max(axis=1, keepdims=True)  # where side markers are
+    number = np.column_stack([count > 0, np.minimum(count, 5)]).astype(np.float64)
+    return {"presence": number, "at the top": top, "place": present, ALL: np.column_stack([number, present])}
 
 
 def mark_masks(marks: Marks, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -84,6 +86,7 @@ def mark_probe(setting: Setting) -> Probe:
     marked = np.bincount(marks.image, minlength=len(cases)) > 0
     shares = {name: float(marked[cases.y == c].mean()) for c, name in enumerate(cases.classes)}
     listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    best, probed, by_part = setting.run_best(mark_features(marks, len(cases)))
     return Probe(
         check="B7",
         title="Label from burnt-in marks alone",
@@ -92,9 +95,9 @@ def mark_probe(setting: Setting) -> Probe:
         look="Look at the boxes: where they are letters, arrows or text, crop or paint them out in all classes.",
         limits="The detector sees small saturated patches, not letters: clips, wires and bright bone are among them, "
         "and faint or large text is missed.",
-        features=mark_features(marks, len(cases)),
+        probed=probed,
         remark=f" Images with such a mark: {listed}.",
-        details={"share_with_marks": shares},
+        details={"share_with_marks": shares, "balanced_accuracy_by_part": by_part, "best": best},
         draw=lambda: _examples(setting, marks),
     )
 

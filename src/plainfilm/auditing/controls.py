@@ -101,13 +101,13 @@ def check_permutation(subject: Subject, recipe: ProbeOptions, *, alpha: float = 
     named = np.where(tested.scores.max(axis=1) >= tested.elsewhere, tested.scores.argmax(axis=1), -1)
     scores = _balanced(named, labels, len(tested.classes))
     value, p = float(scores[0]), permutation_p(float(scores[0]), scores[1:])
-    low, high = percentile_interval(tested.balanced_accuracy(tested.right, tested.draws(seed=recipe.probe_seed)))
+    low, high = tested.interval(seed=recipe.probe_seed)
     verdict: Verdict = "PASS" if p < alpha else "WARN"
     return Finding(
         check="C2",
         title=title,
         verdict=verdict,
-        sentence=f"Balanced accuracy {value:.3f} (95% CI {float(low):.3f}-{float(high):.3f}, {tested.counted}); with "
+        sentence=f"Balanced accuracy {value:.3f} (95% CI {low:.3f}-{high:.3f}, {tested.counted}); with "
         f"labels exchanged between patients {scores[1:].mean():.3f} on average, p = {p:.3g}"
         f"{'' if verdict == 'PASS' else ': the model was not shown to beat chance'}.",
         rule=rule,
@@ -115,8 +115,8 @@ def check_permutation(subject: Subject, recipe: ProbeOptions, *, alpha: float = 
         limits=limits,
         advice="" if verdict == "PASS" else "Test on more patients, or take the model as unproven.",
         value=value,
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p=p,
         n_images=len(tested.rows),
         n_patients=tested.known_patients,

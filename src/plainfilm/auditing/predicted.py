@@ -85,6 +85,17 @@ class Tested:
         strata = strata_of(self.group, self.y, smallest=2)
         return np.concatenate(list(metrics.bootstrap_weights(self.group, strata, draws=n, seed=seed)))
 
+    def interval(self, *, seed: int) -> tuple[float, float]:
+        """95 % interval of the model's balanced accuracy; from Wilson's where no draw differs from another."""
+        values = self.balanced_accuracy(self.right, self.draws(seed=seed))
+        if np.ptp(values) > 1e-12:
+            low, high = metrics.percentile_interval(values)
+            return float(low), float(high)
+        of_class = [self.y == c for c in range(len(self.classes))]
+        recalls = np.array([self.right[own].mean() for own in of_class])
+        patients = np.array([len(np.unique(self.group[own])) for own in of_class])
+        return metrics.mean_interval(recalls, *metrics.wilson_interval(recalls, patients))
+
 
 def tested_of(subject: Subject) -> Tested | None:
     """The images a model was tested on: those of the test split, or, without one, all it did not learn from.

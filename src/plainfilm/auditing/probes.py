@@ -24,7 +24,7 @@ from plainfilm.auditing.appearance import (
 )
 from plainfilm.auditing.cases import Cases
 from plainfilm.auditing.findings import Picture
-from plainfilm.auditing.probing import Design, Probed, ProbeOptions, run_probe
+from plainfilm.auditing.probing import Design, Probed, ProbeOptions, run_best_probe, run_probe
 from plainfilm.auditing.subject import Subject
 from plainfilm.auditing.thumbnails import thumbnails
 from plainfilm.data.pixels import PixelStore
@@ -32,6 +32,7 @@ from plainfilm.plots import contact_sheet
 
 THUMBNAIL = 32
 MOST_LISTED = 12
+ALL = "all together"
 
 
 class ShortcutOptions(BaseModel):
@@ -85,9 +86,9 @@ class Setting:
         """The frozen recipe on these features."""
         return run_probe(features, self.cases, self.design, self.recipe)
 
-    def look_at(self, features: npt.NDArray[np.floating]) -> float:
-        """Balanced accuracy from these features, without asking what chance gives."""
-        return run_probe(features, self.cases, replace(self.design, labels=self.design.labels[:1]), self.recipe).value
+    def run_best(self, parts: Mapping[str, npt.NDArray[np.floating]]) -> tuple[str, Probed, dict[str, float]]:
+        """The frozen recipe on each part by itself; see `run_best_probe`."""
+        return run_best_probe(parts, self.cases, self.design, self.recipe)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +143,17 @@ def container_probe(setting: Setting) -> Probe:
     facts = container_facts(setting.rows)
     if not any(name in setting.rows.columns for name in ("file_bytes", "width", "format")):
         return replace(probe, reason="nothing is known of the files")
-    alone = {name: round(setting.look_at(fact_features({name: values})), 4) for name, values in facts.items()}
-    best = max(alone, key=lambda name: alone[name], default="")
+    if not facts:
+        return replace(probe, features=np.zeros((len(setting.cases), 1)), remark=" All files are alike in these.")
+    parts = {name: fact_features({name: values}) for name, values in facts.items()} | {ALL: fact_features(facts)}
+    best, probed, alone = setting.run_best(parts)
+    fact = best if best != ALL else max(facts, key=lambda name: alone[name])
     return replace(
         probe,
-        features=fact_features(facts) if facts else np.zeros((len(setting.cases), 1)),
-        remark=f" The fact that says most by itself is '{best}' ({alone[best]:.2f})." if best else "",
-        details={"balanced_accuracy_by_fact": alone},
-        tables={"B1-files": _listed(facts[best], setting)} if best else {},
+        probed=probed,
+        remark=f" The fact that says most by itself is '{fact}' ({alone[fact]:.3f}).",
+        details={"balanced_accuracy_by_fact": alone, "best": best},
+        tables={"B1-files": _listed(facts[fact], setting)},
     )
 
 
