@@ -133,7 +133,7 @@ def container_probe(setting: Setting) -> Probe:
     probe = Probe(
         check="B1",
         title="Label from file properties alone",
-        of="file properties (size, shape, format) without a pixel",
+        of="file properties (size, shape, format)",
         may_fail=True,
         limits="It does not say that a model uses them: a model that sees images resized to one shape may not be able "
         "to. It shows that the classes were collected or stored in different ways.",
