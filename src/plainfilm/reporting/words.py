@@ -20,7 +20,7 @@ EVIDENCE: Final = (
         "shortcuts in the images are not ruled out.",
     ),
     (
-        "Split by patient, audit clean",
+        "Split by patient, no check fails",
         "No patient is in both training and test, and no check of leaks, shortcuts, controls and precision fails; "
         "what the audit warns of is listed below. The number is about new patients from the same source.",
     ),
