@@ -7,20 +7,24 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from plainfilm import verbs
 from plainfilm.abstention import Abstention, ClassThreshold
 from plainfilm.auditing.results import save_audit
 from plainfilm.calibration import Calibration
+from plainfilm.evaluation import evaluate_predictions
+from plainfilm.measures import EvaluationOptions, SubgroupOptions
 from plainfilm.reporting import write_report
 from plainfilm.reporting.assembly import leak_gap_of
 from plainfilm.reporting.paper import PAPER_FILES
+from plainfilm.reporting.sentences import sentences_of
 from plainfilm.runs import open_run
 from small_runs import train_small, write_small_data
 from test_cohort import cohort_of, table_of
 from test_findings_page import all_kinds, audit_of, finding
-from test_reporting import HOSTILE, Page, hostile_report, make_report
+from test_reporting import HOSTILE, Page, hostile_report, make_report, predictions
 from test_standards import full_report
 
 CHROMIUM = next(
@@ -212,3 +216,51 @@ def test_a_browser_opens_and_prints_the_report_without_a_complaint(tmp_path, htm
 
     assert ":CONSOLE" not in done.stderr
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+# --- calibration and groups of patients ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def grouped():
+    """A report on 80 patients of two sexes."""
+    scored = predictions(patients=40, images=1)
+    sexes = pd.DataFrame({"path": scored.table["path"], "sex": ["F", "M"] * 40})
+    evaluation = evaluate_predictions(
+        scored,
+        patients="documented",
+        split_unit="patient",
+        options=EvaluationOptions(draws=100),
+        attributes=sexes,
+        subgroups=SubgroupOptions(subgroup=("sex",)),
+    )
+    return replace(full_report(), evaluation=evaluation)
+
+
+def test_calibration_is_drawn_with_its_figures_and_not_among_the_others(grouped):
+    page = Page(write_report(grouped))
+
+    assert "Calibration slope" in page.text
+    assert "below 1 the scores are too bold" in page.text
+    assert any(label.startswith("Reliability diagram of ") for label in page.values("aria-label"))
+    assert any(label.startswith("Risk against coverage: ") for label in page.values("aria-label"))
+    others = page.text.split("Over all classes")[1].split("Curves")[0]
+    assert "Calibration" not in others
+    assert "calibration error" in sentences_of(grouped)["calibration"]
+
+
+def test_groups_of_patients_have_a_table_with_gaps_and_what_could_have_been_seen(grouped):
+    page = Page(write_report(grouped))
+
+    assert "Groups of patients by sex" in page.text
+    assert "F against M" in page.text
+    assert "p is corrected for all rows of this table (Holm)" in page.text
+    assert sentences_of(grouped)["subgroups"].startswith("The widest gap by sex: ")
+
+
+def test_without_columns_or_enough_patients_neither_is_shown():
+    few = make_report(predictions(patients=6, images=1))
+    page = Page(write_report(few))
+
+    assert "Groups of patients by" not in page.text
+    assert not any(label.startswith("Reliability") for label in page.values("aria-label"))

@@ -5,6 +5,7 @@ can tell apart, and no title inside the frame, since the page around it has one.
 bytes.
 """
 
+from plainfilm.plots.abstention import risk_coverage_plot
 from plainfilm.plots.cohort import Segment, split_plot
 from plainfilm.plots.drawing import (
     DASHES,
@@ -54,6 +55,7 @@ __all__ = [
     "precision_recall_plot",
     "readable",
     "reliability_plot",
+    "risk_coverage_plot",
     "roc_plot",
     "split_plot",
     "thumbnail_png",

@@ -19,7 +19,7 @@ def report_environment() -> Environment:
         "brief": lambda text, limit=NAME_LIMIT: readable(str(text), limit=limit),
         "count": _count,
         "day": lambda when: f"{when.day} {when:%B %Y}",
-        "decimal": lambda value: f"{value:.3f}",
+        "decimal": lambda value: f"{value:.3f}".replace("-0.000", "0.000"),
         "heading": plots.title_of,
         "sentence": as_sentence,
         "percent": lambda share: f"{100 * share:.0f} %",

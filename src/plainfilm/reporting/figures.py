@@ -12,6 +12,7 @@ from plainfilm.reporting.sentences import reached_level
 from plainfilm.reporting.words import EVIDENCE
 
 CLASS_FIGURES = ("recall", "precision", "f1", "roc_auc", "average_precision")
+CALIBRATION_FIGURES = ("calibration_slope", "calibration_error", "calibration_intercept")
 DRAWN_FIGURES = CLASS_FIGURES[:4]
 TWO_WAY_FIGURES = ("sensitivity", "specificity", "ppv", "npv", "roc_auc", "average_precision")
 MATRIX_CLASSES = 14  # a larger matrix does not fit a page
@@ -189,14 +190,14 @@ def overall(evaluation: Evaluation) -> Table:
     found = {
         (measure.name, measure.unit, measure.of): measure
         for measure in evaluation.measures
-        if measure.name not in CLASS_FIGURES + TWO_WAY_FIGURES
+        if measure.name not in CLASS_FIGURES + TWO_WAY_FIGURES + CALIBRATION_FIGURES
     }
     keys = dict.fromkeys((name, of) for name, _, of in found)
     rows = tuple(
         Row(plots.title_of(name), of, "", tuple(found.get((name, unit, of)) for unit in shown)) for name, of in keys
     )
     cautioned = [measure for row in rows for measure in row.measures if measure]
-    return Table("Over all classes", tuple(f"By {unit}" for unit in shown), rows, _remarks(cautioned))
+    return Table("Over all classes", tuple(f"By {unit}" for unit in shown), rows, remarks(cautioned))
 
 
 def two_way(evaluation: Evaluation) -> TwoWay | None:
@@ -208,7 +209,7 @@ def two_way(evaluation: Evaluation) -> TwoWay | None:
     measures = [evaluation.measure(name, unit=unit, of=positive) for name in TWO_WAY_FIGURES]
     rows = tuple(Row(plots.title_of(measure.name), None, "", (measure,)) for measure in measures)
     matrix = _matrix(evaluation.confusion(unit=unit, of=positive))
-    table = Table("Read as yes or no", (f"By {unit}",), rows, _remarks(measures))
+    table = Table("Read as yes or no", (f"By {unit}",), rows, remarks(measures))
     return TwoWay(positive, unit, matrix, table)
 
 
@@ -340,7 +341,7 @@ def _class_table(evaluation: Evaluation, unit: Unit) -> Table:
     return Table(f"Class by class, by {unit}", columns, rows, _class_remarks(rows))
 
 
-def _remarks(measures: Iterable[Measure]) -> tuple[Remark, ...]:
+def remarks(measures: Iterable[Measure]) -> tuple[Remark, ...]:
     """Each caution once, with the figures it is about."""
     return _once((plots.title_of(measure.name), measure.reason) for measure in measures)
 

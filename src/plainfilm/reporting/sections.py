@@ -10,12 +10,14 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from plainfilm import plots
+from plainfilm.reporting.calibration import calibration_parts
 from plainfilm.reporting.cohort import Cohort
 from plainfilm.reporting.content import Estimate, LeakGap, ReportData
 from plainfilm.reporting.findings import audit_facts, next_step, view_of
 from plainfilm.reporting.paper import methods_paragraphs, results_sentences, table_one
 from plainfilm.reporting.sentences import reached_level, sentences_of
 from plainfilm.reporting.standards import STATUSES, Answer, Checklist, checklists
+from plainfilm.reporting.subgroups import gap_tables
 
 CARD_LINES: Final = 400
 KIND_TITLES: Final = {"all": "", "split": "Split", "label": "Class"}
@@ -59,7 +61,8 @@ def section_parts(report: ReportData) -> dict[str, Any]:
         "audit_facts": [] if report.audit is None else audit_facts(report.audit),
         "step": next_step(reached_level(report), report.audit),
         "gap": None if report.leak_gap is None else _gap(report.leak_gap),
-        "calibration": _calibration(report),
+        "calibration": _inlined(calibration_parts(report)),
+        "gaps": gap_tables(report.evaluation),
         "disjoint": sentences_of(report)["disjoint"],
         **_cohort(report.cohort),
         "card": report.card.splitlines()[:CARD_LINES],
@@ -72,6 +75,13 @@ def section_parts(report: ReportData) -> dict[str, Any]:
 def inline(drawing: plots.Drawing | None) -> Markup | None:
     """A drawing as markup of the page."""
     return None if drawing is None else Markup(drawing.svg(for_page=True))
+
+
+def _inlined(parts: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The same with its drawings as markup."""
+    if parts is None:
+        return None
+    return parts | {"drawings": [(inline(drawing), caption) for drawing, caption in parts["drawings"]]}
 
 
 def _gap(gap: LeakGap) -> dict[str, Any]:
@@ -92,13 +102,6 @@ def _estimate(estimate: Estimate, *, factor: float = 1, places: int = 3) -> dict
         else f"{factor * estimate.low:.{places}f}–{factor * estimate.high:.{places}f}"
     )
     return {"value": f"{factor * estimate.value:.{places}f}", "interval": interval}
-
-
-def _calibration(report: ReportData) -> dict[str, Any] | None:
-    """Whether scores come true as often as they say, and what was done so that they do."""
-    said = sentences_of(report)
-    words = [said[name] for name in ("calibrated", "abstaining") if name in said]
-    return {"drawing": None, "words": words} if words else None
 
 
 def _cohort(cohort: Cohort | None) -> dict[str, Any]:

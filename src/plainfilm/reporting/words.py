@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from plainfilm.plots import title_of
+
 EVIDENCE: Final = (
     (
         "Unit unknown",
@@ -76,3 +78,9 @@ GLOSSARY: Final = (
     ("Evidence level", "What kind of test stands behind the number, 0 to 4."),
 )
 """Terms of the report, in the order a reader meets them."""
+
+
+def spoken(name: str) -> str:
+    """A measure's name inside a sentence: `balanced_accuracy` is "balanced accuracy", `roc_auc` is "ROC AUC"."""
+    title = title_of(name)
+    return title if title[:2].isupper() else title[:1].lower() + title[1:]

@@ -6,7 +6,8 @@ from typing import Final
 
 from plainfilm.reporting.content import ReportData
 from plainfilm.reporting.findings import counted
-from plainfilm.reporting.sentences.words import closed, spoken
+from plainfilm.reporting.sentences.words import closed
+from plainfilm.reporting.words import spoken
 
 OPTIMIZERS: Final = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD with Nesterov momentum"}
 NAMED_CLASSES = 12  # in one sentence

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from plainfilm import plots
 from plainfilm.auditing.findings import Finding
+from plainfilm.measures import Gap
 from plainfilm.reporting.content import ReportData
 from plainfilm.reporting.findings import counted, next_step
 from plainfilm.reporting.sentences.words import closed, in_words, main_unit, reached_level
+from plainfilm.reporting.subgroups import gap_in_words
 
 NAMED_CLASSES = 12  # in one sentence
 NAMED_FINDINGS = 8
@@ -64,12 +68,32 @@ def labels(report: ReportData) -> str:
 
 def subgroups(report: ReportData) -> str:
     """How the figures differ between kinds of patients."""
-    return " ".join(finding.sentence for finding in findings_in(report, "F"))
+    shown = [gap for gap in report.evaluation.gaps if gap.gap is not None]
+    widest = [max(gaps, key=lambda gap: abs(gap.gap or 0)) for gaps in _by_column(shown)]
+    said = [f"The widest gap by {gap.column}: {gap_in_words(gap).rstrip('.')}." for gap in widest]
+    return " ".join([*said, *(finding.sentence for finding in findings_in(report, "F"))])
+
+
+def _by_column(gaps: Iterable[Gap]) -> list[list[Gap]]:
+    columns: dict[str, list[Gap]] = {}
+    for gap in gaps:
+        columns.setdefault(gap.column, []).append(gap)
+    return list(columns.values())
 
 
 def calibration(report: ReportData) -> str:
     """Whether scores come true as often as they say."""
-    return " ".join(finding.sentence for finding in findings_in(report, "E"))
+    evaluation = report.evaluation
+    unit = main_unit(evaluation)
+    own = {
+        measure.name: measure
+        for measure in evaluation.measures
+        if measure.unit == unit and measure.of is None and measure.value is not None
+    }
+    named = (("slope", "calibration_slope"), ("error", "calibration_error"))
+    parts = [f"calibration {word} {in_words(own[name])}" for word, name in named if name in own]
+    measured = f"By {unit}, {' and '.join(parts)}." if parts else ""
+    return " ".join(filter(None, [measured, *(finding.sentence for finding in findings_in(report, "E"))]))
 
 
 def findings_in(report: ReportData, sections: str) -> list[Finding]:

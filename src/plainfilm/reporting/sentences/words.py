@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from plainfilm.measures import Evaluation, Measure, Unit
-from plainfilm.plots import title_of
 from plainfilm.reporting.content import ReportData
 
 
@@ -28,12 +27,6 @@ def in_words(measure: Measure) -> str:
         return f"{measure.value:.3f} ({measure.counted})"
     interval = f"{100 * measure.confidence:g} % CI {measure.low:.3f} to {measure.high:.3f}"
     return f"{measure.value:.3f} ({interval}; {measure.counted})"
-
-
-def spoken(name: str) -> str:
-    """A measure's name inside a sentence: `balanced_accuracy` is "balanced accuracy", `roc_auc` is "ROC AUC"."""
-    title = title_of(name)
-    return title if title[:2].isupper() else title[:1].lower() + title[1:]
 
 
 def closed(text: str) -> str:
