@@ -21,6 +21,7 @@ def explore(
     /,
     *,
     run: Path | None = None,
+    patients: Literal["column", "recovered"] = "column",
     output: Annotated[Path, Parameter(["--output", "-o"])] = Path("explore"),
     overwrite: Annotated[bool, Parameter(negative=())] = False,
     workers: int | None = None,
@@ -34,6 +35,7 @@ def explore(
     Args:
         data: Class folders, a CSV, TSV or parquet table, a folder of parquet shards, or a MedMNIST .npz.
         run: Look at the features of this run's model instead of the pixels.
+        patients: Where they are known from: the table's column of ids, or recovered from the pixels.
         output: Folder for the page, the numbers, the points and the plots.
         overwrite: Replace the exploration in --output.
         workers: Decoding processes; by default one per processor.
@@ -48,6 +50,7 @@ def explore(
         options,
         run=run,
         source=section_of(asked(flags), "source"),
+        patients=patients,
         output=output,
         overwrite=overwrite,
         workers=workers,

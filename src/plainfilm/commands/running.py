@@ -102,6 +102,7 @@ def evaluate(
     data: Path | None = None,
     /,
     *,
+    patients: Literal["column", "recovered"] = "column",
     json_: Annotated[bool, Parameter("--json", negative=())] = False,
     output: Annotated[Path | None, Parameter(["--output", "-o"])] = None,
     quiet: Annotated[bool, Parameter(["--quiet", "-q"], negative=())] = False,
@@ -112,6 +113,7 @@ def evaluate(
     Args:
         run: Folder of a finished run.
         data: Labelled images from elsewhere; by default the run's own test images, already scored.
+        patients: Where those of DATA are known from: its column of ids, or recovered from its pixels.
         json_: Print every number as JSON.
         output: Write every number as JSON to this file.
         quiet: No progress.
@@ -128,6 +130,7 @@ def evaluate(
         overrides=measured,
         subgroups=section_of(given, "subgroups"),
         source=section_of(given, "source"),
+        patients=patients,
         progress=Terminal(quiet=quiet),
     )
     if output is not None:

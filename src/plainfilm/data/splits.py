@@ -18,7 +18,7 @@ from plainfilm.errors import LeakageError, TableError, UsageError
 
 Indices = npt.NDArray[np.intp]
 Cells = npt.NDArray[np.object_]
-Patients = Literal["documented", "declared", "unknown"]
+Patients = Literal["documented", "recovered", "declared", "unknown"]
 
 
 class SplitOptions(BaseModel):
@@ -31,10 +31,11 @@ class SplitOptions(BaseModel):
         description="Auto: the table's own split if it has one, else by patient. Patient: a new split by patient. "
         "Image: images of one patient may be in several splits; every score is struck through.",
     )
-    patients: Literal["column", "folder", "image"] = Field(
+    patients: Literal["column", "folder", "recovered", "image"] = Field(
         "column",
         description="Where patients are known from: the table's column, the name of the folder right above each image "
-        "(the same name in two places is one patient), or 'image' to declare one image per patient.",
+        "(the same name in two places is one patient), 'recovered' to group look-alike slices by their pixels, or "
+        "'image' to declare one image per patient.",
     )
     missing_patients: Literal["refuse", "drop", "own"] = Field(
         "refuse",
@@ -78,7 +79,7 @@ class SplitPlan:
     Attributes:
         folds: One, or as many as asked for.
         unit: What was kept together.
-        patients: `documented` (ids), `declared` (one image per patient), `unknown`.
+        patients: `documented` (ids), `recovered` (from pixels), `declared` (one image per patient), `unknown`.
         groups: The patient of every row, or the row itself where patients are unknown.
         tested_on: `test`, or `validation` where there is no labelled test row.
         notes: Sentences for the report.
@@ -97,7 +98,7 @@ def split_table(rows: pd.DataFrame, options: SplitOptions | None = None) -> Spli
 
     Args:
         rows: `path`, `label`, `patient_id`, `split`; rows without a label, and those of the split `external`, are in
-            no part.
+            no part. Where patients are `recovered`, whoever recovered them has written them into `patient_id`.
         options: How.
 
     Raises:
@@ -124,7 +125,7 @@ def split_table(rows: pd.DataFrame, options: SplitOptions | None = None) -> Spli
             notes.append("Cross-validation divides all labelled rows: the table's own split was set aside.")
         folds = tuple(_cross_validation(labels, kept, units, options))
     elif has_split:
-        if options.split != "image" and known.how == "documented":
+        if options.split != "image" and known.how in ("documented", "recovered"):
             _check_patients(known.groups[kept], given[kept])
         fold, tested_on, said = _given_split(labels, kept, given, units, options)
         folds = (fold,)
@@ -203,21 +204,22 @@ def _patients(rows: pd.DataFrame, labels: Cells, labelled: Indices, options: Spl
     else:
         groups = _cells(rows, "patient_id")
     missing = np.array([index for index in labelled if groups[index] is None], dtype=np.intp)
+    how: Patients = "recovered" if options.patients == "recovered" else "documented"
     if not len(missing):
-        return _Known(groups, "documented", labelled)
+        return _Known(groups, how, labelled)
     if len(missing) == len(labelled):
         if options.split == "image":
             return _Known(each_its_own, "unknown", labelled)
         raise UsageError(
             "Nothing says which images belong to one patient, so no score would hold on new patients. Give a column "
             "patient_id (or --patient-column NAME); or --patients folder if each patient has a folder; or --patients "
-            "image to declare one image per patient; or --split image to split by image all the same, every score "
-            "then struck through.",
+            "recovered to group look-alike slices by their pixels; or --patients image to declare one image per "
+            "patient; or --split image to split by image all the same, every score then struck through.",
             code="SPL_NO_PATIENTS",
         )
     if options.missing_patients == "drop":
         note = f"{len(missing)} labelled rows without a patient id were left out."
-        return _Known(groups, "documented", np.setdiff1d(labelled, missing), (note,))
+        return _Known(groups, how, np.setdiff1d(labelled, missing), (note,))
     if options.missing_patients == "refuse" and options.split != "image":
         raise TableError(
             f"{len(missing)} of {len(labelled)} labelled rows have no patient id, first "
@@ -228,7 +230,7 @@ def _patients(rows: pd.DataFrame, labels: Cells, labelled: Indices, options: Spl
     for index in missing:
         groups[index] = f"(row {index + 1})"
     note = f"{len(missing)} labelled rows without a patient id count as a patient each."
-    return _Known(groups, "documented", labelled, (note,))
+    return _Known(groups, how, labelled, (note,))
 
 
 def known_patients(rows: pd.DataFrame, options: SplitOptions | None = None) -> tuple[Cells, Patients]:

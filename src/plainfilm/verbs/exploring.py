@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from plainfilm.bundle import find_bundles, read_config
 from plainfilm.data.grey import Channel
@@ -18,6 +19,7 @@ from plainfilm.exploration.results import Exploration
 from plainfilm.prediction import safe_csv
 from plainfilm.progress import Progress, Silent
 from plainfilm.storage import check_output, delete, make_folder, write_bytes, write_json, write_text
+from plainfilm.verbs.recovering import recovery_note, with_recovered_patients
 
 PAGE, NUMBERS, POINTS, PLOTS = "explore.html", "explore.json", "embedding.csv", "plots"
 LEARNT = "The model learnt the labels of its training images: that their features follow the label shows nothing new."
@@ -29,6 +31,7 @@ def explore(
     *,
     run: str | Path | None = None,
     source: SourceOptions | None = None,
+    patients: Literal["column", "recovered"] = "column",
     output: str | Path | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -42,6 +45,7 @@ def explore(
         options: What to compute.
         run: Look at the features of this run's model instead of the pixels.
         source: Names of columns, where they are not the usual ones.
+        patients: Where they are known from: the table's column of ids, or recovered from the pixels.
         output: Folder for the page, the numbers, the points and the plots; nothing is written without it.
         overwrite: Replace an exploration in `output`.
         workers: Decoding processes.
@@ -67,6 +71,9 @@ def explore(
         table, seen, pictures = _features(listing, Path(run), workers, device, progress)
         looked_at = f"features of the model in '{Path(run).name}'"
         notes = (LEARNT,)
+    if patients == "recovered":
+        table, recovered = with_recovered_patients(table, pictures[0], progress=progress)
+        notes = (*notes, recovery_note(recovered))
     exploration = explore_table(
         table.rows,
         seen,

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from plainfilm.auditing.results import NUMBERS, load_audit
 from plainfilm.bundle import find_bundles, load_bundle, read_config
+from plainfilm.data.pixels import PixelStore
 from plainfilm.data.scanning import scan_as_prepared
 from plainfilm.data.sources import SourceOptions, list_images
 from plainfilm.data.table import Table
 from plainfilm.errors import TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
-from plainfilm.measures import Evaluation, EvaluationOptions, SubgroupOptions
+from plainfilm.measures import Evaluation, EvaluationOptions, PatientSource, SubgroupOptions
 from plainfilm.prediction import BATCH, Predictions, predict_table
 from plainfilm.progress import Progress
 from plainfilm.runs import Run, open_run
 from plainfilm.storage import MANIFEST, read_json
 from plainfilm.verbs.gating import novelty_columns
+from plainfilm.verbs.recovering import with_recovered_patients
 
 
 def predict(
@@ -54,6 +56,25 @@ def predict(
     """
     if output is not None and (Path(output).parent / MANIFEST).is_file():
         raise UsageError(f"'{output}' is inside a finished run. Choose another --output.", code="RUN_EXISTS")
+    predictions, table, _ = _scored(
+        run, images, source=source, batch_size=batch_size, workers=workers, device=device, progress=progress
+    )
+    if output is not None:
+        predictions.save(Path(output), table.left_out)
+    return predictions, table
+
+
+def _scored(
+    run: str | Path,
+    images: str | Path,
+    *,
+    source: SourceOptions | None = None,
+    batch_size: int = BATCH,
+    workers: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> tuple[Predictions, Table, PixelStore]:
+    """Scores of images, their table, and the images as the model was given them."""
     folders = find_bundles(Path(run))
     preprocessing = read_config(folders[0]).preprocessing
     listing = list_images(Path(images), source)
@@ -63,9 +84,7 @@ def predict(
     if len(folders) == 1:
         columns = novelty_columns(folders[0], table.rows, pixels, device=device)
         predictions = replace(predictions, table=predictions.table.assign(**columns))
-    if output is not None:
-        predictions.save(Path(output), table.left_out)
-    return predictions, table
+    return predictions, table, pixels
 
 
 def evaluate(
@@ -75,6 +94,7 @@ def evaluate(
     overrides: Mapping[str, Any] | None = None,
     subgroups: SubgroupOptions | None = None,
     source: SourceOptions | None = None,
+    patients: Literal["column", "recovered"] = "column",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a run again, for instance with `positive` classes; or measure its model on other data.
@@ -86,8 +106,14 @@ def evaluate(
         overrides: Options of `EvaluationOptions` that differ from the run's own, such as `{"positive": ["ill"]}`.
         subgroups: Columns that make groups of patients, of the run's own table or of `data`.
         source: Names of columns in `data`.
+        patients: Where those of `data` are known from: its column of ids, or recovered from its pixels.
         progress: Told after every image.
+
+    Raises:
+        TableError: `SPL_NOT_RECOVERED` if the patients of `data` are asked for and cannot be told from the pixels.
     """
+    if data is None and patients == "recovered":
+        raise UsageError("--patients is about DATA, and none was given: a run knows its own.", code="OPT_INVALID")
     opened = open_run(Path(run))
     facts = read_json(opened.facts)
     options = EvaluationOptions.model_validate(facts["options"]["evaluation"] | dict(overrides or {}))
@@ -103,7 +129,10 @@ def evaluate(
         )
         audited = load_audit(opened.folder).evidence_level if (opened.folder / NUMBERS).is_file() else None
         return replace(evaluation, evidence_level=audited or evaluation.evidence_level)
-    predictions, table = predict(run, data, source=source, progress=progress)
+    predictions, table, pixels = _scored(run, data, source=source, progress=progress)
+    if patients == "recovered":
+        table, _ = with_recovered_patients(table, pixels, progress=progress)
+        predictions.table["patient_id"] = table.rows["patient_id"]
     predictions.table["split"] = _seen_before(opened, table)
     known = predictions.labelled().table["patient_id"].notna()
     unknown_classes = sorted(set(table.classes) - set(predictions.classes))
@@ -112,10 +141,10 @@ def evaluate(
             f"the data have class '{unknown_classes[0]}', which this model does not know.",
             code="TAB_UNKNOWN_CLASS",
         )
-    patients = "documented" if len(known) and known.all() else "unknown"
+    known_from: PatientSource = "recovered" if patients == "recovered" else "documented"
     return evaluate_predictions(
         predictions,
-        patients=patients,  # type: ignore[arg-type]
+        patients=known_from if len(known) and known.all() else "unknown",
         split_unit="patient",
         options=options,
         attributes=table.rows,

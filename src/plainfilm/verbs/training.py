@@ -42,6 +42,7 @@ from plainfilm.verbs.examining import (
 )
 from plainfilm.verbs.fitting import train_fold
 from plainfilm.verbs.gallery import example_explainer
+from plainfilm.verbs.recovering import recovery_note, with_recovered_patients
 
 AUGMENTED_IMAGES = 4  # on the sheet that shows them
 AUGMENTED_VIEWS = 5
@@ -170,11 +171,15 @@ def plan(data: str | Path, options: RunOptions | None = None, *, progress: Progr
         options: As for `train`.
         progress: Told after every image.
     """
-    options = options or RunOptions()
-    listing = list_images(Path(data), options.source)
-    table, _ = scan_listing(listing, workers=options.reading.workers, progress=progress)
-    _check_bad(table, options.reading.max_bad)
-    divided = split_table(table.rows, options.split)
+    options, progress = options or RunOptions(), progress or Silent()
+    if options.split.patients == "recovered":
+        table, _, divided = _prepare(Path(data), options, progress)  # as large as a training sees them
+    else:
+        table, _ = scan_listing(
+            list_images(Path(data), options.source), workers=options.reading.workers, progress=progress
+        )
+        _check_bad(table, options.reading.max_bad)
+        divided = split_table(table.rows, options.split)
     facts = describe_run(data=Path(data), table=table, plan=divided, options=options, folds=[])
     return {
         name: facts[name] for name in ("model", "counts", "left_out", "patients", "split_unit", "tested_on", "notes")
@@ -197,10 +202,19 @@ def _prepare(data: Path, options: RunOptions, progress: Progress) -> tuple[Table
     )
     assert pixels is not None
     _check_bad(table, options.reading.max_bad)
-    plan = split_table(table.rows, options.split)
+    table, plan = _divided(table, pixels, options, progress)
     for note in plan.notes:
         progress.warn(note)
     return table, pixels, plan
+
+
+def _divided(table: Table, pixels: PixelStore, options: RunOptions, progress: Progress) -> tuple[Table, SplitPlan]:
+    """The table, with its patients if they had to be recovered, and how it is divided."""
+    if options.split.patients != "recovered":
+        return table, split_table(table.rows, options.split)
+    table, recovered = with_recovered_patients(table, pixels, progress=progress)
+    plan = split_table(table.rows, options.split)
+    return table, replace(plan, notes=(recovery_note(recovered), *plan.notes))
 
 
 def _first_look(
@@ -345,7 +359,7 @@ def _score(
         progress=progress,
     )
     predictions.table["split"] = np.repeat(list(parts), [len(part) for part in parts.values()])
-    if plan.patients == "documented":
+    if plan.patients in ("documented", "recovered"):
         predictions.table["patient_id"] = plan.groups[indices]
     return predictions
 
