@@ -24,7 +24,7 @@ Floats32 = npt.NDArray[np.float32]
 SIDE_NOMINATING = 32  # of the thumbnails that nominate
 SIDE_DECIDING = 64
 WIDER = 2.0  # pairs this much farther apart are counted too, to see whether the threshold lies in a gap
-CHUNK = 1024  # pairs looked at closely together
+CHUNK = 256  # pairs looked at closely together
 INDEXED = 8  # nearest images asked of an index, where there are too many for every pair
 
 
@@ -132,10 +132,9 @@ def near_duplicates(
         turns, correlations = [], []
         for start in range(0, len(one), CHUNK):
             part = slice(start, start + CHUNK)
-            turn, correlation = _best_turn(pixels, one[part], other[part])
-            turns.append(turn)
-            correlations.append(correlation)
-            advance(len(turn))
+            turns.append(_best_turn(small[one[part]], small[other[part]]))
+            correlations.append(_correlation(pixels, one[part], other[part], turns[-1]))
+            advance(len(turns[-1]))
     pairs = Pairs(
         one=one,
         other=other,
@@ -173,10 +172,10 @@ def _blocks_above(small: Floats32, floor: float) -> Iterator[tuple[int, npt.NDAr
     for start in range(0, len(small), BLOCK):
         rows = small[start : start + BLOCK]
         later = everything[start:].T
-        like = torch.zeros((len(rows), later.shape[1]), dtype=torch.bool)
+        best = torch.full((len(rows), later.shape[1]), -1.0)
         for turn in range(N_TURNS):
-            like |= torch.from_numpy(unit_vectors(turned(rows, turn))) @ later >= floor
-        yield start, np.triu(like.numpy(), 1)
+            torch.maximum(best, torch.from_numpy(unit_vectors(turned(rows, turn))) @ later, out=best)
+        yield start, np.triu((best >= floor).numpy(), 1)
 
 
 def _by_index(small: Floats32, floor: float, seed: int, progress: Progress) -> tuple[Ints, Ints]:
@@ -190,15 +189,20 @@ def _by_index(small: Floats32, floor: float, seed: int, progress: Progress) -> t
     return one, other
 
 
-def _best_turn(pixels: PixelStore, one: Ints, other: Ints) -> tuple[Ints, Floats32]:
-    """The turn of each first image that is most like the second, and their correlation."""
+def _best_turn(images: Floats32, others: Floats32) -> Ints:
+    """`(n,)` the turn of each image that is most like the other one."""
+    against = unit_vectors(others)
+    correlation = [np.einsum("nd,nd->n", unit_vectors(turned(images, turn)), against) for turn in range(N_TURNS)]
+    return np.asarray(np.argmax(correlation, axis=0), dtype=np.intp)
+
+
+def _correlation(pixels: PixelStore, one: Ints, other: Ints, turn: Ints) -> Floats32:
+    """`(n,)` of the pixels of each pair, the first image turned."""
     images = thumbnails(pixels.take(one), SIDE_DECIDING)
-    against = unit_vectors(thumbnails(pixels.take(other), SIDE_DECIDING))
-    correlation = np.stack(
-        [np.einsum("nd,nd->n", unit_vectors(turned(images, turn)), against) for turn in range(N_TURNS)]
-    )
-    best = correlation.argmax(axis=0)
-    return np.asarray(best, dtype=np.intp), np.asarray(correlation.max(axis=0), dtype=np.float32)
+    for way in np.unique(turn).tolist():
+        images[turn == way] = turned(images[turn == way], way)
+    others = unit_vectors(thumbnails(pixels.take(other), SIDE_DECIDING))
+    return np.asarray(np.einsum("nd,nd->n", unit_vectors(images), others), dtype=np.float32)
 
 
 # --- is a threshold to be believed? -------------------------------------------------------------------------

@@ -143,7 +143,7 @@ def _nearest_label(vectors: npt.NDArray[np.float32], y: Ints, part: Ints, asked:
     """Label of the most correlated image of the pool that is in another part."""
     import torch
 
-    known = torch.from_numpy(vectors[pool]).T.contiguous()
+    known = torch.from_numpy(vectors[pool]).T
     y_pool, part_pool, rows = y[pool], torch.from_numpy(part[pool]), np.flatnonzero(asked)
     said = np.empty(len(rows), dtype=np.intp)
     for start in range(0, len(rows), BLOCK):

@@ -110,7 +110,7 @@ def _every_pair(
 
     del seed
     n = len(images)
-    everything = torch.from_numpy(unit_vectors(images)).T.contiguous()
+    everything = torch.from_numpy(unit_vectors(images)).T
     index, similarity = np.empty((n, k), dtype=np.intp), np.empty((n, k), dtype=np.float32)
     with progress.task("compare images", n) as advance:
         for start in range(0, n, BLOCK):
