@@ -59,7 +59,8 @@ def check_leakage(
     options, recovery = options or LeakageOptions(), recovery or RecoveryOptions()
     recovered = pairs = None
     if subject.pixels is not None:
-        labels = [None if code < 0 else subject.classes[code] for code in subject.y]
+        classes = subject.classes
+        labels = [None if code < 0 else classes[code] for code in subject.y.tolist()]
         recovered = recover_patients(subject.pixels, labels=labels, options=recovery, progress=progress)
         pairs = near_duplicates(
             subject.pixels, options, most_exact=recovery.most_exact, seed=recovery.seed, progress=progress
