@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from plainfilm.data.pixels import PixelStore
 
-CHUNK = 128  # images at once
+CHUNK = 512  # images at once
 
 
 def thumbnails(pixels: PixelStore, side: int) -> npt.NDArray[np.float32]:
