@@ -398,3 +398,12 @@ def test_percentiles_leave_undefined_draws_out():
     draws = np.append(np.linspace(0, 1, 1001), np.nan)
 
     np.testing.assert_allclose(metrics.percentile_interval(draws, confidence=0.9), (0.05, 0.95), atol=1e-9)
+
+
+def test_the_interval_of_two_patients_is_wide_and_no_error():
+    confidence = metrics.expanded(0.95, 1)
+
+    low, high = metrics.logit_interval(0.7, np.array([0.5, 0.9, 0.7]), confidence=confidence)
+
+    assert 0 <= low < 0.1
+    assert 0.9 < high <= 1

@@ -445,7 +445,8 @@ def _farthest(x: Floats, y: Floats, start: int, stop: int) -> tuple[float, int, 
 
 def _z(confidence: float) -> float:
     """Normal quantile of a two-sided interval: 1.96 for 0.95."""
-    return NormalDist().inv_cdf((1 + confidence) / 2)
+    # A confidence expanded for two patients is 1 but for rounding.
+    return NormalDist().inv_cdf(min((1 + confidence) / 2, math.nextafter(1.0, 0.0)))
 
 
 def _edge(outside: Callable[[float], bool], *, outer: float, inner: float) -> float:
