@@ -17,7 +17,7 @@ from plainfilm.sampling import strata_of
 
 FOLDS = 5
 SMALLEST_STRATUM = 2  # patients; rarer classes are drawn together
-BLOCK = 512
+BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True)

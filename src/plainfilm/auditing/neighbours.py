@@ -19,7 +19,7 @@ Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
 N_TURNS = 8  # the flips and quarter turns of a square, the unchanged image among them
-BLOCK = 512  # rows of the table of similarities looked at together
+BLOCK = 256  # rows of the table of similarities looked at together
 COPY = 1e-3  # closer than this, images differ by less than coding does: how much less says nothing
 
 

@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from plainfilm.data.pixels import PixelStore
 
-CHUNK = 512  # images at once
+CHUNK = 128  # images at once
+SMALLEST_NORM = 1e-6  # of what is left of an image without its mean; below, it is constant
 
 
 def thumbnails(pixels: PixelStore, side: int) -> npt.NDArray[np.float32]:
@@ -31,8 +32,9 @@ def thumbnails(pixels: PixelStore, side: int) -> npt.NDArray[np.float32]:
 
 def unit_vectors(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """`(n, values)`: zero mean, unit norm, so that a product is a correlation; a constant image becomes zeros."""
-    flat = images.reshape(len(images), -1)
+    flat: npt.NDArray[np.float32] = images.reshape(len(images), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(flat, axis=1, keepdims=True)
-    unit: npt.NDArray[np.float32] = np.divide(flat, norm, out=np.zeros_like(flat), where=norm > 1e-6)
-    return unit
+    flat[norm[:, 0] <= SMALLEST_NORM] = 0
+    flat /= np.maximum(norm, SMALLEST_NORM)  # in place: this is as large as all thumbnails
+    return flat
