@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from plainfilm.auditing.copies import check_class_copies, check_near_duplicates
-from plainfilm.auditing.duplicates import near_duplicates
+from plainfilm.auditing.duplicates import Pairs, near_duplicates
 from plainfilm.auditing.findings import Finding, Verdict
 from plainfilm.auditing.hidden import check_hidden_patients
 from plainfilm.auditing.leakage_options import LeakageOptions
@@ -28,10 +28,12 @@ class Leakage:
     Attributes:
         findings: A1 to A7.
         recovered: What recovery found; None where there are no images.
+        pairs: Look-alikes, to be judged again when there is a score; None where there are no images.
     """
 
     findings: tuple[Finding, ...]
     recovered: RecoveredPatients | None
+    pairs: Pairs | None
 
 
 def check_leakage(
@@ -77,6 +79,7 @@ def check_leakage(
             check_openings(openings, options),
         ),
         recovered=recovered,
+        pairs=pairs,
     )
 
 

@@ -14,6 +14,8 @@ from plainfilm.auditing.dependence import DependenceOptions
 from plainfilm.auditing.labels import LabelOptions
 from plainfilm.auditing.leakage_options import LeakageOptions
 from plainfilm.auditing.patients import RecoveryOptions
+from plainfilm.auditing.potential import PotentialOptions
+from plainfilm.auditing.precision import PrecisionOptions
 from plainfilm.auditing.probes import ShortcutOptions
 from plainfilm.auditing.probing import ProbeOptions
 from plainfilm.errors import UsageError, nearest_name
@@ -31,6 +33,8 @@ class AuditLimits(BaseModel):
     dependence: DependenceOptions = DependenceOptions()
     controls: ControlOptions = ControlOptions()
     labels: LabelOptions = LabelOptions()
+    precision: PrecisionOptions = PrecisionOptions()
+    potential: PotentialOptions = PotentialOptions()
 
     def to_toml(self) -> str:
         """All limits as a TOML file, each under what it means."""

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from plainfilm.auditing.dependence import Score
 from plainfilm.auditing.foreign import read_predictions
 from plainfilm.auditing.limits import read_limits
 from plainfilm.auditing.reports import check_printed_report, read_printed_report
 from plainfilm.auditing.results import EXHIBITS, NUMBERS, Audit, save_audit
 from plainfilm.auditing.subject import Subject
-from plainfilm.bundle import find_bundles, load_bundle
+from plainfilm.bundle import Bundle, find_bundles, load_bundle
 from plainfilm.config import RunOptions, read_options
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.scanning import readable_pixels, scan_as_prepared, scan_listing
@@ -32,7 +31,7 @@ from plainfilm.progress import Progress, Silent
 from plainfilm.reporting.findings import audit_page
 from plainfilm.runs import Run, open_run
 from plainfilm.storage import check_output, locked, read_json, write_text
-from plainfilm.verbs.examining import FOLD, patient_codes, score_with, take_first_look, take_second_look
+from plainfilm.verbs.examining import FOLD, patient_codes, take_first_look, take_second_look
 
 PAGE = "audit.html"
 SIDE = 128  # pixels at which images are compared
@@ -86,9 +85,9 @@ def audit(
         evaluation=case.evaluation,
         level=case.level,
         predictions=case.subject.predictions,
-        bundle_classes=case.bundle_classes,
+        bundle=case.bundle,
         openings=case.openings,
-        score=case.score,
+        device=case.device,
         progress=progress,
     ).accepting(options.audit.accepted)
     if into_run:
@@ -178,8 +177,8 @@ class _Case:
         evaluation: Of the score; None where there is none.
         level: What split and patients alone give the score; None where that is not known.
         openings: How often the test set was scored; None where nobody counted.
-        bundle_classes: Names in the model's own order.
-        score: What the model says of images.
+        bundle: The model.
+        device: Where it computes.
     """
 
     subject: Subject
@@ -187,8 +186,8 @@ class _Case:
     evaluation: Evaluation | None = None
     level: int | None = None
     openings: int | None = None
-    bundle_classes: tuple[str, ...] | None = None
-    score: Score | None = None
+    bundle: Bundle | None = None
+    device: str = "auto"
 
 
 def _case_of_run(run: Run, data: str | Path | None, options: RunOptions, progress: Progress) -> _Case:
@@ -235,8 +234,8 @@ def _case_of_run(run: Run, data: str | Path | None, options: RunOptions, progres
         evaluation=evaluation,
         level=evaluation.evidence_level,
         openings=facts.get("openings"),
-        bundle_classes=bundle.config.classes,
-        score=score_with(bundle, device=before.training.device),
+        bundle=bundle,
+        device=before.training.device,
     )
 
 

@@ -11,11 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from plainfilm.auditing.controls import check_controls
+from plainfilm.auditing.copies import check_near_duplicates
 from plainfilm.auditing.dependence import Score, check_dependence
 from plainfilm.auditing.findings import Finding
 from plainfilm.auditing.labels import check_labels
 from plainfilm.auditing.leakage import Leakage, check_leakage, check_openings
 from plainfilm.auditing.limits import AuditLimits
+from plainfilm.auditing.potential import check_learning_curve, check_novelty
+from plainfilm.auditing.precision import check_precision
 from plainfilm.auditing.results import Audit
 from plainfilm.auditing.shortcuts import Shortcuts, ask_shortcuts
 from plainfilm.auditing.subject import Subject
@@ -107,9 +110,9 @@ def take_second_look(
     evaluation: Evaluation | None = None,
     level: int | None = None,
     predictions: Predictions | None = None,
-    bundle_classes: Sequence[str] | None = None,
+    bundle: Bundle | None = None,
     openings: int | None = None,
-    score: Score | None = None,
+    device: str = "auto",
     progress: Progress,
 ) -> Audit:
     """All findings: those of the first look, judged again by the model's score, and those of the score itself.
@@ -120,9 +123,9 @@ def take_second_look(
         evaluation: Of the model's score; None where there is no model.
         level: What split and patients alone give the score; None where that is not known.
         predictions: On which the score stands.
-        bundle_classes: Class names in the model's own order.
+        bundle: The model; of several folds the first. `look.subject.pixels` must be as it takes them.
         openings: How often the test set was scored so far; None where nobody counted.
-        score: What the model says of images of `look.subject.pixels`, to see what it says of edited ones.
+        device: Where the model computes.
         progress: Told of every check.
     """
     began = time.monotonic()
@@ -130,27 +133,33 @@ def take_second_look(
     model_score = None
     if evaluation is not None and evaluation.struck is None:
         model_score = _balanced_accuracy(evaluation)
+    limits, config = look.limits, None if bundle is None else bundle.config
     findings = [
-        *(finding for finding in look.leakage.findings if finding.check != "A7"),
-        check_openings(openings, look.limits.leakage),
+        *_leakage_again(look, subject, openings),
         *look.shortcuts.findings(model_balanced_accuracy=model_score),
         *check_dependence(
             _tested_once(subject),
-            score=score,
-            classes=bundle_classes or (),
-            options=look.limits.dependence,
-            probing=look.limits.probing,
+            score=None if bundle is None else score_with(bundle, device=device),
+            classes=() if config is None else config.classes,
+            options=limits.dependence,
+            probing=limits.probing,
             progress=progress,
         ),
         *check_controls(
             subject,
-            look.limits.controls,
-            probing=look.limits.probing,
-            bundle_classes=bundle_classes,
+            limits.controls,
+            probing=limits.probing,
+            bundle_classes=None if config is None else config.classes,
             progress=progress,
         ),
         look.labels,
+        check_learning_curve(subject, limits.potential, progress=progress),
     ]
+    if evaluation is not None:
+        abstention = None if config is None else config.abstention
+        findings += check_precision(evaluation, limits.precision, abstention=abstention, predictions=predictions)
+    if config is not None:
+        findings.append(check_novelty(config.novelty, limits.potential))
     audit = Audit(
         source=source,
         n_images=len(subject),
@@ -160,6 +169,14 @@ def take_second_look(
         seconds=look.seconds + time.monotonic() - began,
     )
     return audit if level is None else audit.graded(level)
+
+
+def _leakage_again(look: FirstLook, subject: Subject, openings: int | None) -> list[Finding]:
+    """Section A once there is a score: what near-duplicates are worth, and how often the test set was looked at."""
+    again = {"A7": check_openings(openings, look.limits.leakage)}
+    if subject.predictions is not None:
+        again["A3"] = check_near_duplicates(subject, look.leakage.pairs, look.limits.leakage)
+    return [again.get(finding.check, finding) for finding in look.leakage.findings]
 
 
 def _tested_once(subject: Subject) -> Subject:

@@ -35,7 +35,6 @@ from plainfilm.verbs.auditing import write_audit
 from plainfilm.verbs.examining import (
     FirstLook,
     check_declaration,
-    score_with,
     subject_of_plan,
     take_first_look,
     take_second_look,
@@ -126,9 +125,9 @@ def train(
                 evaluation=evaluation,
                 level=evaluation.evidence_level,
                 predictions=predictions.tested(plan.tested_on),
-                bundle_classes=table.classes,
+                bundle=load_bundle(run.fold(1, len(plan.folds)) / "bundle"),
                 openings=openings,
-                score=score_with(load_bundle(run.fold(1, len(plan.folds)) / "bundle"), device=options.training.device),
+                device=options.training.device,
                 progress=progress,
             )
             # Hours of training do not end in an error: what does not fail needs no accepting.
