@@ -55,6 +55,7 @@ def test_every_training_has_options_that_there_are(name, step):
     without = Backbone(weights=None)
     for options in (
         {**step.options, **step.with_table},
+        {**step.options, **step.without_table},
         {**step.options, **step.quick},
         backbone.applied(step, {**step.options, **step.quick}),
         without.applied(step, step.options),

@@ -82,6 +82,7 @@ class Step(_Entry):
         labelled: Whether images without a class are left out first; a training leaves them out by itself.
         options: Options of the verb, by name.
         with_table: More options, where the data are a table and not folders.
+        without_table: More options, where they are folders, which name no patients.
         quick: Options that replace these under --quick.
         pretrained: Whether the model is to start from the weights of its hub.
         with_backbone: Options that replace these where another backbone takes its place.
@@ -97,6 +98,7 @@ class Step(_Entry):
     labelled: bool = False
     options: dict[str, Any] = {}
     with_table: dict[str, Any] = {}
+    without_table: dict[str, Any] = {}
     quick: dict[str, Any] = {}
     pretrained: bool = False
     with_backbone: dict[str, Any] = {}

@@ -191,8 +191,7 @@ class _Work:
     def options(self, step: Step) -> dict[str, Any]:
         """The options of a step as they are used."""
         options = dict(step.options)
-        if self.images.is_table:
-            options |= step.with_table
+        options |= step.with_table if self.images.is_table else step.without_table
         if self.changes.quick:
             options |= step.quick
         if step.pretrained:
