@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from plainfilm.auditing.findings import Finding, Picture, Verdict
+from plainfilm.auditing.findings import Finding, Picture, Verdict, p_in_words
 from plainfilm.auditing.results import Audit, audit_schema, load_audit, save_audit
 from plainfilm.errors import BundleError, UsageError
 
@@ -150,3 +150,8 @@ def test_a_question_that_could_not_be_asked_holds_the_level_down():
 
     assert graded.evidence_level == 2
     assert graded.open_points == ("The audit could not look for shortcuts.",)
+
+
+@pytest.mark.parametrize(("p", "says"), [(0.0, "p < 1e-6"), (0.012345, "p = 0.012"), (1.0, "p = 1")])
+def test_a_p_of_nothing_is_not_printed_as_nought(p: float, says: str):
+    assert p_in_words(p) == says

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from plainfilm.auditing.findings import p_in_words
 from plainfilm.auditing.neighbours import BLOCK, N_TURNS, nearest_neighbours, turned
 from plainfilm.auditing.thumbnails import thumbnails, unit_vectors
 from plainfilm.data.pixels import PixelStore
@@ -259,7 +260,7 @@ def believe(pairs: Pairs, y: Ints, group: Ints | None, options: DuplicateOptions
     ]
     if same is not None:
         said = (
-            f"{same[0]:.1%} of its pairs share their label, where chance gives {same[1]:.1%} (p = {same[2]:.2g}, "
+            f"{same[0]:.1%} of its pairs share their label, where chance gives {same[1]:.1%} ({p_in_words(same[2])}, "
             f"{len(near)} pairs)."
         )
         tests.append((same[2] < options.near_label_p, said))

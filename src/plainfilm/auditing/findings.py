@@ -81,3 +81,8 @@ class Finding:
     def is_open_failure(self) -> bool:
         """Whether it fails and nobody has taken that upon themselves."""
         return self.verdict == "FAIL" and self.accepted is None
+
+
+def p_in_words(p: float) -> str:
+    """`p = 0.012`; below a millionth no digits, which no approximation would bear out."""
+    return "p < 1e-6" if p < 1e-6 else f"p = {p:.2g}"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from plainfilm.auditing.file_order import LagPeak, lag_peaks
-from plainfilm.auditing.findings import Finding, Verdict
+from plainfilm.auditing.findings import Finding, Verdict, p_in_words
 from plainfilm.auditing.leak_gap import LeakGap, leak_gap
 from plainfilm.auditing.leakage_options import LeakageOptions
 from plainfilm.auditing.patients import LIMITS, RecoveredPatients
@@ -139,7 +139,7 @@ def _on_patients(documented: bool, recovered: RecoveredPatients) -> str:
         "; there are no labels of several classes to check that by."
         if check is None
         else f"; linked images share their label in {check.same:.1%} of {check.n_links} links, where chance gives "
-        f"{check.by_chance:.1%} (p = {check.p:.2g})."
+        f"{check.by_chance:.1%} ({p_in_words(check.p)})."
     )
     return f"Patients recovered from pixels, not documented: {recovered.reason.rstrip('.')}{sure}"
 

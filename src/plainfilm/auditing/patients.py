@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from plainfilm.auditing.findings import p_in_words
 from plainfilm.auditing.neighbours import Neighbours, nearest_neighbours, need_turns
 from plainfilm.auditing.thumbnails import thumbnails
 from plainfilm.data.pixels import PixelStore
@@ -361,7 +362,7 @@ def _checked(
         return replace(found, labels=check)
     reason = (
         f"{found.n_groups} groups were seen, but linked images share their label in {check.same:.1%} of "
-        f"{check.n_links} links, where chance gives {check.by_chance:.1%} (p = {check.p:.2g}): that does not confirm "
+        f"{check.n_links} links, where chance gives {check.by_chance:.1%} ({p_in_words(check.p)}): that does not confirm "
         "them."
     )
     nothing = np.full(len(found.group), -1, dtype=np.intp)
