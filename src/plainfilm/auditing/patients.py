@@ -362,8 +362,8 @@ def _checked(
         return replace(found, labels=check)
     reason = (
         f"{found.n_groups} groups were seen, but linked images share their label in {check.same:.1%} of "
-        f"{check.n_links} links, where chance gives {check.by_chance:.1%} ({p_in_words(check.p)}): that does not confirm "
-        "them."
+        f"{check.n_links} links, where chance gives {check.by_chance:.1%} ({p_in_words(check.p)}): that does not "
+        "confirm them."
     )
     nothing = np.full(len(found.group), -1, dtype=np.intp)
     return replace(found, outcome="unclear", group=nothing, reason=reason, labels=check, floor=None)
