@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -198,14 +199,15 @@ def contact_sheet(images: Sequence[Array], captions: Sequence[str], *, columns: 
     """
     rows = max(1, math.ceil(len(images) / columns))
     with house_style():
-        figure = Figure(figsize=(1.25 * columns, 1.45 * rows), layout="constrained")
+        figure = Figure(figsize=(1.25 * columns, 1.6 * rows), layout="constrained")
         cells = figure.subplots(rows, columns, squeeze=False).ravel()
         for ax in cells:
             ax.set_axis_off()
         for ax, image, caption in zip(cells, images, captions, strict=False):
             ax.imshow(to_eight_bits(image), cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
-            label = readable(caption, limit=22)
-            ax.text(0.5, -0.03, label, transform=ax.transAxes, ha="center", va="top", fontsize=7)
+            # Two short lines: one that is wider than its picture would shrink all pictures.
+            label = "\n".join(textwrap.wrap(readable(caption, limit=34), 19, max_lines=2, placeholder="..."))
+            ax.text(0.5, -0.03, label, transform=ax.transAxes, ha="center", va="top", fontsize=6.5)
     return finished(figure, f"Contact sheet of {min(len(images), len(captions))} images.")
 
 
