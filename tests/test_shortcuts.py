@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from audit_subjects import array_subject, phantom_subject, subject_of
 from plainfilm.auditing.cases import cases_of
-from plainfilm.auditing.probing import ProbeOptions, holm, make_design, run_probe
+from plainfilm.auditing.probing import ProbeOptions, make_design, run_probe
 from plainfilm.auditing.shortcuts import check_shortcuts
 from plainfilm.data.phantoms import Faults
+from plainfilm.pairing import holm
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real images in ../shared/data")

@@ -18,7 +18,6 @@ from plainfilm.auditing.findings import Finding, Picture, Verdict
 from plainfilm.auditing.probing import (
     Probed,
     ProbeOptions,
-    holm,
     interval_of,
     make_design,
     patient_confusions,
@@ -28,6 +27,7 @@ from plainfilm.auditing.probing import (
 from plainfilm.auditing.subject import Subject
 from plainfilm.explanation.marks import paint_out, pasted_in
 from plainfilm.metrics import Bools, Floats, Ints, percentile_interval
+from plainfilm.pairing import holm
 from plainfilm.plots import contact_sheet
 from plainfilm.progress import Progress, Silent
 

@@ -9,7 +9,7 @@ them cost little more than one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -202,15 +202,6 @@ def _probed(values: Floats, p: float, predicted: Ints, cases: Cases, options: Pr
 def permutation_p(value: float, null: Floats) -> float:
     """Share of the draws that reach `value`, the true labels counted among them; nan without draws."""
     return float((1 + (null >= value - 1e-9).sum()) / (1 + len(null))) if len(null) else math.nan
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """The p values as Holm (1979) corrects them for being several, in the order given."""
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(np.asarray(p, dtype=np.float64)[order] * (len(p) - np.arange(len(p))))
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(stepped, 1)
-    return [float(value) for value in adjusted]
 
 
 def patient_confusions(predicted: Ints, cases: Cases) -> Floats:

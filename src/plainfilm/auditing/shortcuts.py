@@ -18,9 +18,10 @@ from plainfilm.auditing.probes import (
     container_probe,
     histogram_probe,
 )
-from plainfilm.auditing.probing import Probed, ProbeOptions, holm, make_design
+from plainfilm.auditing.probing import Probed, ProbeOptions, make_design
 from plainfilm.auditing.sites import site_probe
 from plainfilm.auditing.subject import Subject
+from plainfilm.pairing import holm
 from plainfilm.progress import Progress, Silent
 
 # The check, what it asks, and how it is made; those of the second list need pixels.
