@@ -34,6 +34,7 @@ ORDER = (
     "reliability",
     "subgroups",
     "evaluation",
+    "operating",
     "comparison",
     "plots",
     "pages",

@@ -22,6 +22,7 @@ from plainfilm.errors import UsageError, nearest_name
 from plainfilm.measures import EvaluationOptions, SubgroupOptions
 from plainfilm.models.options import ModelOptions
 from plainfilm.novelty import NoveltyOptions
+from plainfilm.operating import OperatingOptions
 from plainfilm.training.options import TrainingOptions
 
 
@@ -56,6 +57,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "abstention": AbstentionOptions,
     "novelty": NoveltyOptions,
     "evaluation": EvaluationOptions,
+    "operating": OperatingOptions,
     "audit": AuditOptions,
     "subgroups": SubgroupOptions,
     "report": ReportOptions,
@@ -80,6 +82,7 @@ class RunOptions(BaseModel):
     abstention: AbstentionOptions = AbstentionOptions()
     novelty: NoveltyOptions = NoveltyOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
+    operating: OperatingOptions = OperatingOptions()
     audit: AuditOptions = AuditOptions()
     subgroups: SubgroupOptions = SubgroupOptions()
     report: ReportOptions = ReportOptions()

@@ -22,7 +22,7 @@ from plainfilm.measures import (
 from plainfilm.metrics import Ints
 from plainfilm.prediction import Predictions
 from plainfilm.reliability import reliability_of
-from plainfilm.sampling import Sample, readings_of, rows_of, strata_of
+from plainfilm.sampling import Rows, Sample, readings_of, rows_of, strata_of
 from plainfilm.subgroups import gaps_of
 
 SCORE_SUM_TOLERANCE = 1e-3  # scores may have passed through half precision or a rounded CSV
@@ -135,6 +135,21 @@ def samples_of(
         for reading in readings
         for unit in units
     ]
+
+
+def two_way_rows(predictions: Predictions, *, patients: PatientSource, options: EvaluationOptions) -> tuple[Rows, Ints]:
+    """The labelled patients read as positive or not, with the stratum each is drawn within.
+
+    Args:
+        predictions: Scores, labels and patients of images of one split.
+        patients: How they are known; not `unknown`.
+        options: With `positive` classes.
+    """
+    labelled = _checked(predictions)
+    group = _patient_of_image(labelled, patients)
+    everything, reading = readings_of(labelled, options)
+    rows = rows_of(reading, group, unit="patient", patients_known=True)
+    return rows, strata_of(group, everything.y_true, smallest=options.min_patients)
 
 
 def _aligned(attributes: pd.DataFrame, labelled: Predictions) -> pd.DataFrame:

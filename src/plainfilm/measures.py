@@ -206,6 +206,70 @@ class Reliability:
     risk: tuple[float, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class OperatingPoint:
+    """A threshold chosen on validation patients, and what it does on the patients that are measured.
+
+    Attributes:
+        of: The positive classes.
+        rule: How it was chosen: `youden`, or a floor such as `sensitivity=0.9`.
+        threshold: Patients whose mean score reaches it are called positive; None where none was chosen.
+        reason: Why none was chosen, or a caution; empty otherwise.
+        n_positive: Validation patients behind the choice that are positive.
+        n_negative: Those that are not.
+        prevalence: Share of positives for which `ppv` and `npv` are given; None if none was stated.
+        measures: `sensitivity`, `specificity` and, where a prevalence was stated, `ppv` and `npv` at that prevalence.
+    """
+
+    of: str
+    rule: str
+    threshold: float | None
+    reason: str
+    n_positive: int
+    n_negative: int
+    prevalence: float | None
+    measures: tuple[Measure, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionCurve:
+    """What acting on the scores is worth, over how sure one wants to be; acting on nobody is worth 0.
+
+    Attributes:
+        of: The positive classes.
+        prevalence: Share of positives among these patients.
+        n_patients: Patients behind it.
+        confidence: What the band covers at each threshold.
+        thresholds: Score from which one acts, rising; also what a false alarm weighs: odds of it to one.
+        model: Net benefit of acting on the scores, in true positives for each patient.
+        low: Lower end of its band, from whole patients drawn.
+        high: Upper end.
+        treat_all: Net benefit of acting on everybody.
+    """
+
+    of: str
+    prevalence: float
+    n_patients: int
+    confidence: float
+    thresholds: tuple[float, ...]
+    model: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    treat_all: tuple[float, ...]
+
+    @property
+    def useful(self) -> tuple[float, float] | None:
+        """First and last threshold of the longest run of those at which the band is above treating all and none."""
+        runs: list[list[float]] = [[]]
+        for threshold, low, everybody in zip(self.thresholds, self.low, self.treat_all, strict=True):
+            if low > max(everybody, 0.0):
+                runs[-1].append(threshold)
+            elif runs[-1]:
+                runs.append([])
+        longest = max(runs, key=len)
+        return (longest[0], longest[-1]) if longest else None
+
+
 class EvaluationOptions(BaseModel):
     """How predictions become numbers."""
 
@@ -248,6 +312,8 @@ class Evaluation:
         notes: Sentences for the reader.
         reliability: By unit; then that of the two-way reading. Older evaluations have none.
         gaps: Between groups of patients, where columns were named.
+        operating: With `positive`, a threshold chosen on validation patients; None where none was asked for.
+        decision: With `positive`, what acting on the scores is worth; None for too few patients.
     """
 
     classes: tuple[str, ...]
@@ -267,6 +333,8 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     reliability: tuple[Reliability, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    operating: OperatingPoint | None = None
+    decision: DecisionCurve | None = None
 
     @property
     def units(self) -> tuple[Unit, ...]:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from plainfilm.data.table import Table
-from plainfilm.measures import Evaluation, Gap, Measure
+from plainfilm.measures import DecisionCurve, Evaluation, Gap, Measure, OperatingPoint
 from plainfilm.prediction import Predictions
 from plainfilm.runs import Run
 from plainfilm.storage import read_json
@@ -101,6 +101,8 @@ def evaluation_summary(evaluation: Evaluation) -> str:
     for name in dict.fromkeys(measure.of for measure in per_class):
         lines.append(f"  {name}:")
         lines += [f"    {m.name.replace('_', ' '):<22} {_shown(m)}" for m in per_class if m.of == name]
+    lines += [] if evaluation.operating is None else _operating_lines(evaluation.operating)
+    lines += [] if evaluation.decision is None else [f"  {decision_in_words(evaluation.decision)}"]
     lines += [f"  {gap_in_words(gap)}" for gap in evaluation.gaps]
     lines += [f"note: {note}" for note in evaluation.notes]
     if evaluation.struck:
@@ -111,6 +113,31 @@ def evaluation_summary(evaluation: Evaluation) -> str:
         f"headline: {evaluation.headline.name.replace('_', ' ')} by {evaluation.headline.unit}: {evaluation.headline}"
     )
     return "\n".join(lines)
+
+
+def _operating_lines(point: OperatingPoint) -> list[str]:
+    """The threshold and who chose it, then what it does."""
+    title = f"  operating point for {point.of} ({point.rule})"
+    if point.threshold is None:
+        return [f"{title}: no threshold: {point.reason}"]
+    chosen = f"{point.n_positive} positive and {point.n_negative} other validation patients"
+    caution = f"; {point.reason}" if point.reason else ""
+    lines = [f"{title}: score from {point.threshold:.3f}, chosen on {chosen}{caution}"]
+    for measure in point.measures:
+        stated = point.prevalence is not None and measure.name in ("ppv", "npv")
+        name = f"{measure.name} at {100 * (point.prevalence or 0):.3g} %" if stated else measure.name
+        lines.append(f"    {name:<22} {_shown(measure)}")
+    return lines
+
+
+def decision_in_words(curve: DecisionCurve) -> str:
+    """At which thresholds the scores are worth acting on, in a line."""
+    where = f"decision curve for {curve.of}, {100 * curve.prevalence:.3g} % positive, {curve.n_patients} patients"
+    if curve.useful is None:
+        return f"{where}: at no threshold surely better than treating all or none"
+    first, last = curve.useful
+    ends = f"{first:.2f}" if first == last else f"{first:.2f} to {last:.2f}"
+    return f"{where}: better than treating all or none, with its whole band, at thresholds {ends}"
 
 
 def gap_in_words(gap: Gap) -> str:

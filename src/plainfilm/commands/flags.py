@@ -33,7 +33,7 @@ def flags_class(name: str, sections: list[str]) -> type[BaseModel]:
 
 TrainFlags = flags_class("TrainFlags", list(SECTIONS))
 ScanFlags = flags_class("ScanFlags", ["source", "reading"])
-EvaluateFlags = flags_class("EvaluateFlags", ["evaluation", "subgroups", "source"])
+EvaluateFlags = flags_class("EvaluateFlags", ["evaluation", "operating", "subgroups", "source"])
 AuditFlags = flags_class("AuditFlags", ["source", "reading", "split", "audit"])
 PredictFlags = flags_class("PredictFlags", ["source"])
 

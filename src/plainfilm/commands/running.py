@@ -123,7 +123,7 @@ def evaluate(
     from plainfilm.summaries import evaluation_summary
 
     given = asked(flags)
-    measured = {name: value for name, value in given.items() if SECTION_OF[name] == "evaluation"}
+    measured = {name: value for name, value in given.items() if SECTION_OF[name] in ("evaluation", "operating")}
     evaluation = verbs.evaluate(
         run,
         data,

@@ -21,6 +21,7 @@ from plainfilm.plots.drawing import (
     Drawing,
     readable,
 )
+from plainfilm.plots.operating import decision_plot
 from plainfilm.plots.results import (
     Curve,
     confusion_plot,
@@ -51,6 +52,7 @@ __all__ = [
     "Segment",
     "confusion_plot",
     "contact_sheet",
+    "decision_plot",
     "interval_plot",
     "precision_recall_plot",
     "readable",

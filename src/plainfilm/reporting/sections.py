@@ -14,6 +14,7 @@ from plainfilm.reporting.calibration import calibration_parts
 from plainfilm.reporting.cohort import Cohort
 from plainfilm.reporting.content import Estimate, LeakGap, ReportData
 from plainfilm.reporting.findings import audit_facts, next_step, view_of
+from plainfilm.reporting.operating import operating_parts
 from plainfilm.reporting.paper import methods_paragraphs, results_sentences, table_one
 from plainfilm.reporting.sentences import reached_level, sentences_of
 from plainfilm.reporting.standards import STATUSES, Answer, Checklist, checklists
@@ -62,6 +63,7 @@ def section_parts(report: ReportData) -> dict[str, Any]:
         "step": next_step(reached_level(report), report.audit),
         "gap": None if report.leak_gap is None else _gap(report.leak_gap),
         "calibration": _inlined(calibration_parts(report)),
+        "operating": _drawn(operating_parts(report)),
         "gaps": gap_tables(report.evaluation),
         "disjoint": sentences_of(report)["disjoint"],
         **_cohort(report.cohort),
@@ -82,6 +84,11 @@ def _inlined(parts: dict[str, Any] | None) -> dict[str, Any] | None:
     if parts is None:
         return None
     return parts | {"drawings": [(inline(drawing), caption) for drawing, caption in parts["drawings"]]}
+
+
+def _drawn(parts: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The same for a section of one drawing."""
+    return None if parts is None else parts | {"drawing": inline(parts["drawing"])}
 
 
 def _gap(gap: LeakGap) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from plainfilm.data.table import Table
 from plainfilm.errors import TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
 from plainfilm.measures import Evaluation, EvaluationOptions, PatientSource, SubgroupOptions
+from plainfilm.operating import OperatingOptions, with_operating_point
 from plainfilm.prediction import BATCH, Predictions, predict_table
 from plainfilm.progress import Progress
 from plainfilm.runs import Run, open_run
@@ -103,7 +104,8 @@ def evaluate(
         run: A finished run.
         data: Labelled images from elsewhere; without it the run's own test rows, whose scores are on file. Images
             that trained the model are known again by their pixels, and every score is then struck through.
-        overrides: Options of `EvaluationOptions` that differ from the run's own, such as `{"positive": ["ill"]}`.
+        overrides: Options of `EvaluationOptions` and `OperatingOptions` that differ from the run's own, such as
+            `{"positive": ["ill"], "prevalence": 0.05}`.
         subgroups: Columns that make groups of patients, of the run's own table or of `data`.
         source: Names of columns in `data`.
         patients: Where those of `data` are known from: its column of ids, or recovered from its pixels.
@@ -116,9 +118,10 @@ def evaluate(
         raise UsageError("--patients is about DATA, and none was given: a run knows its own.", code="OPT_INVALID")
     opened = open_run(Path(run))
     facts = read_json(opened.facts)
-    options = EvaluationOptions.model_validate(facts["options"]["evaluation"] | dict(overrides or {}))
+    options, operating = _measuring(facts["options"], overrides or {})
+    scored = Predictions.load(opened.predictions)
     if data is None:
-        predictions = Predictions.load(opened.predictions).tested(facts["tested_on"])
+        predictions = scored.tested(facts["tested_on"])
         evaluation = evaluate_predictions(
             predictions,
             patients=facts["patients"],
@@ -126,6 +129,13 @@ def evaluate(
             options=options,
             attributes=opened.read_table(),
             subgroups=subgroups,
+        )
+        evaluation = with_operating_point(
+            evaluation,
+            predictions,
+            scored.tested("validation") if facts["tested_on"] == "test" else None,
+            choosing_patients=facts["patients"],
+            options=operating,
         )
         audited = load_audit(opened.folder).evidence_level if (opened.folder / NUMBERS).is_file() else None
         return replace(evaluation, evidence_level=audited or evaluation.evidence_level)
@@ -142,13 +152,30 @@ def evaluate(
             code="TAB_UNKNOWN_CLASS",
         )
     known_from: PatientSource = "recovered" if patients == "recovered" else "documented"
-    return evaluate_predictions(
+    evaluation = evaluate_predictions(
         predictions,
         patients=known_from if len(known) and known.all() else "unknown",
         split_unit="patient",
         options=options,
         attributes=table.rows,
         subgroups=subgroups,
+    )
+    return with_operating_point(
+        evaluation,
+        predictions,
+        scored.tested("validation"),
+        choosing_patients=facts["patients"],
+        options=operating,
+    )
+
+
+def _measuring(kept: Mapping[str, Any], overrides: Mapping[str, Any]) -> tuple[EvaluationOptions, OperatingOptions]:
+    """How to measure: the run's own options, but for what is asked otherwise; older runs know no operating point."""
+    own = {name: value for name, value in overrides.items() if name in OperatingOptions.model_fields}
+    rest = {name: value for name, value in overrides.items() if name not in own}
+    return (
+        EvaluationOptions.model_validate(kept["evaluation"] | rest),
+        OperatingOptions.model_validate(kept.get("operating", {}) | own),
     )
 
 

@@ -22,6 +22,7 @@ from plainfilm.data.splits import Fold, SplitPlan, split_table
 from plainfilm.data.table import Table
 from plainfilm.errors import DataError, TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
+from plainfilm.operating import with_operating_point
 from plainfilm.plots import contact_sheet
 from plainfilm.prediction import Predictions, predict_table
 from plainfilm.progress import Progress, Silent
@@ -110,13 +111,21 @@ def train(
             ]
         )
         predictions.save(run.predictions)
+        scored = Predictions.load(run.predictions)
         evaluation = evaluate_predictions(
-            Predictions.load(run.predictions).tested(plan.tested_on),
+            scored.tested(plan.tested_on),
             patients=plan.patients,
             split_unit=plan.unit,
             options=options.evaluation,
             attributes=table.rows,
             subgroups=options.subgroups,
+        )
+        evaluation = with_operating_point(
+            evaluation,
+            scored.tested(plan.tested_on),
+            scored.tested("validation") if plan.tested_on == "test" else None,
+            choosing_patients=plan.patients,
+            options=options.operating,
         )
         if look is not None:
             audit = take_second_look(
