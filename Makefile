@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check format bench bench-recovery bench-audit kill clean
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit kill clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    environment, install, and the main job on synthetic images (about two minutes to run)"
 	@echo "make test    every test of the ordinary run (under ten minutes on two cores)"
+	@echo "make test-long  the few tests that take longest"
 	@echo "make check   lint, format, types, import order"
 	@echo "make bench   the benchmarks; needs the real images in ../shared"
 	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without"
@@ -27,7 +28,10 @@ demo: $(READY)
 	$(BIN)/plainfilm demo --output demo --overwrite
 
 test: $(READY) check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
+
+test-long: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 check: $(READY)
 	$(BIN)/ruff check src tests benchmarks

@@ -11,7 +11,7 @@ import pytest
 from plainfilm.cli import run as cli
 from plainfilm.config import SECTION_OF, RunOptions, read_options
 from plainfilm.runs import Run
-from small_runs import SMALL_FLAGS, Stopper, start, train_small, weights_hash, write_small_data
+from small_runs import SIZES, SMALL_FLAGS, Stopper, start, train_small, weights_hash, write_small_data
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="needs the signals of POSIX")
 
@@ -266,9 +266,8 @@ def stop_after(epoch, sent, *arguments, folder) -> tuple[int, str]:
 )
 def test_a_run_stopped_by_signals_and_resumed_ends_with_the_same_weights(data, tmp_path, options, stops):
     folder = tmp_path / "stopped"
-    flags = dict(zip(SMALL_FLAGS[::2], SMALL_FLAGS[1::2], strict=True))
-    flags.update({f"--{name.replace('_', '-')}": str(value) for name, value in options.items()})
-    arguments = [data, "-o", folder, *(part for pair in flags.items() for part in pair)]
+    flags = {f"--{name.replace('_', '-')}": str(value) for name, value in (SIZES | options).items()}
+    arguments = [data, "-o", folder, "--no-audit", *(part for pair in flags.items() for part in pair)]
     for epoch, sent, expected in stops:
         status, last = stop_after(epoch, sent, *arguments, folder=folder)
         assert status == expected

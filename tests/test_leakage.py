@@ -263,6 +263,7 @@ def test_every_look_at_the_test_set_counts(openings, verdict):
 # --- real slices --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @needs_shared
 def test_the_alzheimer_slices_fail_by_fifty_points():
     subject = subject_of(SHARED / "data" / "alzheimer-mri", side=128)

@@ -179,6 +179,7 @@ def test_no_mistake_still_leaves_an_interval():
         assert np.isnan(npv_at(np.ones(1), np.zeros(1), 0.05)[0])
 
 
+@pytest.mark.long
 def test_intervals_of_ppv_hold_the_truth_about_as_often_as_they_say():
     prevalence, choosing = 0.2, scored(200, split="validation", images_each=1, seed=1)
     everybody = scored(40_000, images_each=1, seed=99)

@@ -189,7 +189,7 @@ def test_every_turn_is_another_one():
     assert len({turned(image, turn).tobytes() for turn in range(8)}) == 8
 
 
-@pytest.mark.slow  # a minute to compile the index
+@pytest.mark.long  # a minute to compile the index
 def test_the_index_finds_what_comparing_every_pair_finds():
     pytest.importorskip("pynndescent")
     images, patient, _ = drawn(STACKS["1 to 40 slices"])

@@ -66,6 +66,7 @@ def test_a_harmed_group_is_found_in_what_harms_it():
     assert (sensitivity.unit, sensitivity.n_group + sensitivity.n_others) == ("patient", 200)
 
 
+@pytest.mark.long
 def test_groups_served_alike_are_rarely_called_unlike():
     found = [evaluated(seed=seed, draws=200, images_each=1) for seed in range(50)]
     gaps = [gap_of(one, "sensitivity") for one in found]
