@@ -48,6 +48,13 @@ class Extractor:
     backbone: nn.Module
     device: str
 
+    @classmethod
+    def of(cls, backbone: nn.Module, device: str) -> Self:
+        """A network put where it computes, and into evaluation mode, as a whole model is scored: the same sums."""
+        place = choose_device(device)
+        moved: nn.Module = backbone.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(moved.eval(), place)
+
     def fingerprint(self, images: LabelledImages) -> str:
         """Hash of everything that decides a feature but the image: weights, layers, preprocessing, augmentation."""
         digest = hashlib.sha256(repr(self.backbone).encode())
@@ -195,10 +202,7 @@ def extract_features(
         device: Where to compute.
         progress: Told after every batch.
     """
-    place = choose_device(device)
-    # As a whole model is scored: the same sums in the same order.
-    backbone = backbone.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    extractor = Extractor(backbone.eval(), place)
+    extractor = Extractor.of(backbone, device)
     fingerprint = extractor.fingerprint(images)
     made_of = [f"{fingerprint} {digest}" for digest in digests]
     n_views = max(1, views)

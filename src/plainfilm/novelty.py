@@ -209,6 +209,8 @@ def refusals(gate: Gate, bits: Ints, width: Ints, height: Ints, *, slack: float 
 
 
 def _nearest(some: Features, images: Features, k: int) -> Floats:
-    squares = (some**2).sum(axis=1)[:, None] + (images**2).sum(axis=1)[None] - 2 * some @ images.T
+    lengths = (images**2).sum(axis=1)
+    # One by one: a product with many at once could differ in its last digits with the images that stand beside.
+    squares = np.stack([lengths - 2 * (images @ one) + one @ one for one in some])
     nearest = np.partition(np.maximum(squares, 0), k - 1, axis=1)[:, :k]
     return np.asarray(np.sqrt(nearest).mean(axis=1), dtype=np.float64)

@@ -4,20 +4,19 @@ A hostile or broken file may make a decoder hang, crash or take all memory. So e
 process of its own, a fresh Python running `main` below, and the worst a file can do is to end it: the file
 is refused, a new process takes its place, the other files go on.
 
-The two sides speak over pipes in length-prefixed messages of JSON and raw pixels. Nothing is pickled, and
-no import of the caller's script takes place, so no `if __name__ == "__main__"` is needed.
+The two sides speak over pipes (`messages`). No import of the caller's script takes place, so no
+`if __name__ == "__main__"` is needed. `decode_images` reads many files; `decoders.DecoderPool` keeps such processes for
+bytes that come one by one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import math
 import os
 import queue
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -26,40 +25,21 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from plainfilm.data.fitting import Fit, Resample, check_fit, fit_image
 from plainfilm.data.grey import Channel
-from plainfilm.data.images import REASONS, DecodeRecord, ImageLimits, ImageRef, read_image
+from plainfilm.data.images import ImageLimits, ImageRef, read_image
+from plainfilm.data.messages import Decoded, receive, receive_decoded, refused, send, send_decoded
 from plainfilm.errors import ImageError, ResourceError, UsageError
 
 _MAX_BATCH = 16  # images per message: the cost of a message is shared, and little is repeated after a death
 _IN_FLIGHT = 2  # batches per worker, waiting or done: bounds memory when the caller is slow
-_START_SECONDS = 120.0
+START_SECONDS = 120.0
 _WATCH_SECONDS = 0.1
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from plainfilm.data.workers import main; main()"
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """What became of one image.
-
-    Attributes:
-        index: Its place in the sequence given.
-        record: How it was stored; None if it was refused.
-        pixels: `(height, width)`, fitted; None if it was refused or no size was given.
-        code: Why it was refused (a key of `images.REASONS`), or None.
-        detail: The same in a sentence, without a path; empty if it was read.
-    """
-
-    index: int
-    record: DecodeRecord | None = None
-    pixels: NDArray[Any] | None = None
-    code: str | None = None
-    detail: str = ""
 
 
 def decode_images(
@@ -95,7 +75,7 @@ def decode_images(
     check_fit(fit)  # here, not once in each process
     if size is not None and min(size) < 1:
         raise UsageError(f"The size must be at least 1 x 1, got {size[0]} x {size[1]} (height x width).")
-    job = _Job(limits or ImageLimits(), size, fit, resample, channel)
+    job = Job(limits or ImageLimits(), size, fit, resample, channel)
     if workers is None:
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers <= 0:
@@ -104,8 +84,8 @@ def decode_images(
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What is the same for all images; sent once to each worker."""
+class Job:
+    """How images are read and fitted: the same for all of them, sent once to each worker."""
 
     limits: ImageLimits
     size: tuple[int, int] | None
@@ -113,20 +93,23 @@ class _Job:
     resample: Resample
     channel: Channel
 
-    def decode(self, index: int, ref: ImageRef) -> Decoded:
+    def decode(self, index: int, source: ImageRef | bytes, *, view_side: int | None = None) -> Decoded:
+        """Read and fit one image, here; with `view_side` also as a screen shows it, at most so many pixels a side."""
         try:
-            pixels, record = read_image(ref, limits=self.limits, channel=self.channel)
+            pixels, record = read_image(source, limits=self.limits, channel=self.channel)
+            view = None if view_side is None else _reduced(pixels, view_side)
             if self.size is None:
-                return Decoded(index, record)
+                return Decoded(index, record, view=view)
             height, width = self.size
             fitted = fit_image(pixels, height=height, width=width, fit=self.fit, resample=self.resample)
-            return Decoded(index, record, fitted)
+            return Decoded(index, record, fitted, view=view)
         except ImageError as error:
             return Decoded(index, code=error.code, detail=str(error))
         except MemoryError:
-            return _refused(index, "IMG_MEMORY")
+            return refused(index, "IMG_MEMORY")
 
     def to_json(self) -> dict[str, Any]:
+        """For the message that a worker begins with."""
         return {
             "limits": asdict(self.limits),
             "size": self.size,
@@ -136,14 +119,18 @@ class _Job:
         }
 
     @classmethod
-    def from_json(cls, message: dict[str, Any]) -> _Job:
+    def from_json(cls, message: dict[str, Any]) -> Job:
+        """What `to_json` told."""
         size = message["size"]
         how = (message["fit"], message["resample"], message["channel"])
         return cls(ImageLimits(**message["limits"]), tuple(size) if size else None, *how)
 
 
-def _refused(index: int, code: str) -> Decoded:
-    return Decoded(index, code=code, detail=REASONS[code])
+def _reduced(pixels: NDArray[Any], side: int) -> NDArray[Any]:
+    """The image with its longer side at most `side`; never enlarged."""
+    height, width = pixels.shape
+    scale = min(1.0, side / max(height, width))
+    return fit_image(pixels, height=max(1, round(height * scale)), width=max(1, round(width * scale)), fit="stretch")
 
 
 # --- The calling side -------------------------------------------------------------------------------------
@@ -153,7 +140,7 @@ _Todo = queue.SimpleQueue[list[_Task] | None]
 _Done = queue.SimpleQueue[Decoded | None | BaseException]  # None: a batch is finished
 
 
-def _decode_in_processes(refs: Sequence[ImageRef], job: _Job, workers: int) -> Iterator[Decoded]:
+def _decode_in_processes(refs: Sequence[ImageRef], job: Job, workers: int) -> Iterator[Decoded]:
     """Hand batches to the lanes and pass on what they finish, with a few batches under way at a time."""
     batches = _batches(refs, workers)
     todo: _Todo = queue.SimpleQueue()
@@ -211,7 +198,7 @@ class _Lane:
     them from meeting a half-started process, or one that has moved on to the next image.
     """
 
-    def __init__(self, job: _Job, todo: _Todo, done: _Done) -> None:
+    def __init__(self, job: Job, todo: _Todo, done: _Done) -> None:
         self._job = job
         self._todo = todo
         self._done = done
@@ -264,10 +251,10 @@ class _Lane:
                 self._end_process()
                 index = tasks[0][0]
                 if self._late is None:
-                    self._done.put(_refused(index, "IMG_DECODER_DIED"))
+                    self._done.put(refused(index, "IMG_DECODER_DIED"))
                     tasks.popleft()
                 elif self._late == index:
-                    self._done.put(_refused(index, "IMG_TIMEOUT"))
+                    self._done.put(refused(index, "IMG_TIMEOUT"))
                     tasks.popleft()
                 self._late = None  # if another was late, its answer came at the last moment: nobody is to blame
 
@@ -279,10 +266,10 @@ class _Lane:
         seconds = self._job.limits.max_seconds
         try:
             self._set_deadline(tasks[0][0], seconds)
-            _send(process.stdin, {"tasks": [_to_task(index, ref) for index, ref in tasks]})
+            send(process.stdin, {"tasks": [_to_task(index, ref) for index, ref in tasks]})
             while tasks:
                 self._set_deadline(tasks[0][0], seconds)
-                decoded = _from_message(*_receive(process.stdout))
+                decoded = receive_decoded(process.stdout)
                 was_fresh, self._fresh = self._fresh, False
                 out_of_memory = decoded.code == "IMG_MEMORY"
                 if was_fresh or not out_of_memory:
@@ -304,41 +291,62 @@ class _Lane:
         with self._lock:
             if self._stopped:
                 raise EOFError
-            try:
-                self._process = _spawn()
-            except OSError as error:
-                raise _cannot_start(error.strerror or "unknown reason") from error
-            process, self._fresh = self._process, True
-        self._set_deadline(None, _START_SECONDS)
-        assert process.stdin is not None
-        assert process.stdout is not None
+            self._process = process = spawn()
+            self._fresh = True
+        self._set_deadline(None, START_SECONDS)
         try:
-            _send(process.stdin, self._job.to_json())
-            _receive(process.stdout)
-        except (EOFError, OSError) as error:
+            greet(process, self._job)
+        except ResourceError as error:
             if self._stopped:
                 raise EOFError from error
-            raise _cannot_start("it ended while starting") from error
+            raise
         return process
 
     def _end_process(self) -> None:
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
-            with contextlib.suppress(OSError), process:  # leaving flushes what a dead process will not read
-                process.kill()
+            end_process(process)
 
 
-def _spawn() -> subprocess.Popen[bytes]:
-    """A worker that finds its modules where this process does, whatever the current folder holds."""
+def spawn() -> subprocess.Popen[bytes]:
+    """A worker that finds its modules where this process does, whatever the current folder holds.
+
+    Raises:
+        ResourceError: `RES_WORKER` if there is no memory or process for it.
+    """
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", _BOOT, *sys.path],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, **one_thread},
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", _BOOT, *sys.path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **one_thread},
+        )
+    except OSError as error:
+        raise _cannot_start(error.strerror or "unknown reason") from error
+
+
+def greet(process: subprocess.Popen[bytes], job: Job) -> None:
+    """Tell a new worker its job, and wait until it is ready.
+
+    Raises:
+        ResourceError: `RES_WORKER` if it ends before that.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        send(process.stdin, job.to_json())
+        receive(process.stdout)
+    except (EOFError, OSError) as error:
+        raise _cannot_start("it ended while starting") from error
+
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """End a worker and wait for it."""
+    with contextlib.suppress(OSError), process:  # leaving flushes what a dead process will not read
+        process.kill()
 
 
 def _cannot_start(reason: str) -> ResourceError:
@@ -346,54 +354,9 @@ def _cannot_start(reason: str) -> ResourceError:
     return ResourceError(f"A decoding process could not be started: {reason}. {mend}", code="RES_WORKER")
 
 
-# --- Messages ---------------------------------------------------------------------------------------------
-
-_LENGTHS = struct.Struct(">IQ")  # bytes of JSON, bytes of pixels
-
-
-def _send(stream: IO[bytes], message: dict[str, Any], pixels: NDArray[Any] | None = None) -> None:
-    text = json.dumps(message).encode()  # ASCII: names that are not valid Unicode survive as escapes
-    stream.write(_LENGTHS.pack(len(text), 0 if pixels is None else pixels.nbytes) + text)
-    if pixels is not None:
-        stream.write(np.ascontiguousarray(pixels).data)
-    stream.flush()
-
-
-def _receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray]:
-    """The next message and its pixels; EOFError if the other side is gone."""
-    text_bytes, pixel_bytes = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
-    message: dict[str, Any] = json.loads(_exactly(stream, text_bytes))
-    return message, _exactly(stream, pixel_bytes)
-
-
-def _exactly(stream: IO[bytes], count: int) -> bytearray:
-    data = bytearray(count)
-    if stream.readinto(data) != count:  # type: ignore[attr-defined]
-        raise EOFError
-    return data
-
-
 def _to_task(index: int, ref: ImageRef) -> tuple[int, str, str | None, int | None]:
     # Absolute: this process may change its folder while a worker runs.
     return index, str(ref.path.absolute()), ref.member, ref.row
-
-
-def _to_message(decoded: Decoded) -> dict[str, Any]:
-    message: dict[str, Any] = {"index": decoded.index, "code": decoded.code, "detail": decoded.detail}
-    if decoded.record is not None:
-        message["record"] = vars(decoded.record)
-    if decoded.pixels is not None:
-        message["dtype"], message["shape"] = decoded.pixels.dtype.name, decoded.pixels.shape
-    return message
-
-
-def _from_message(message: dict[str, Any], data: bytearray) -> Decoded:
-    record = pixels = None
-    if "record" in message:
-        record = DecodeRecord(**{**message["record"], "notes": tuple(message["record"]["notes"])})
-    if "shape" in message:
-        pixels = np.frombuffer(data, dtype=message["dtype"]).reshape(message["shape"])
-    return Decoded(message["index"], record, pixels, message["code"], message["detail"])
 
 
 # --- The worker -------------------------------------------------------------------------------------------
@@ -404,15 +367,18 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides what an interrupt means
     incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a decoder that prints must not print into a message
-    job = _Job.from_json(_receive(incoming)[0])
+    job = Job.from_json(receive(incoming)[0])
     _bound_memory(job.limits.max_memory_bytes)
-    _send(outgoing, {"ready": True})
+    send(outgoing, {"ready": True})
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            for index, path, member, row in _receive(incoming)[0]["tasks"]:
+            message, data = receive(incoming)
+            for index, path, member, row in message.get("tasks", ()):
                 _bound_time(job.limits.max_seconds)
-                decoded = job.decode(index, ImageRef(Path(path), member, row))
-                _send(outgoing, _to_message(decoded), decoded.pixels)
+                send_decoded(outgoing, job.decode(index, ImageRef(Path(path), member, row)))
+            if "view_side" in message:  # bytes that came along
+                _bound_time(job.limits.max_seconds)
+                send_decoded(outgoing, job.decode(0, bytes(data), view_side=message["view_side"]))
 
 
 def _bound_memory(max_bytes: int) -> None:
@@ -430,7 +396,7 @@ def _bound_memory(max_bytes: int) -> None:
 def _bound_time(max_seconds: float) -> None:
     """End this process should it hang while nobody is left to end it; its caller is sooner otherwise."""
     if sys.platform != "win32" and math.isfinite(max_seconds):
-        signal.setitimer(signal.ITIMER_REAL, max_seconds + _START_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, max_seconds + START_SECONDS)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pandas as pd
 from plainfilm.bundle import Bundle, load_bundle, load_reference
 from plainfilm.data.pixels import DTYPES, FULL_RANGE, Array, PixelStore
 from plainfilm.errors import PlainfilmError
-from plainfilm.metrics import Ints, roc_auc
+from plainfilm.metrics import Floats, Ints, roc_auc
 from plainfilm.novelty import (
     Features,
     Gate,
@@ -24,7 +25,10 @@ from plainfilm.novelty import (
     limits,
     refusals,
 )
-from plainfilm.progress import Progress
+from plainfilm.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from plainfilm.features import Extractor
 
 SELF_TEST: Final = 48  # images of each kind
 
@@ -71,7 +75,10 @@ def learn_gate(
     inside, outside = (np.sort(drawn.permutation(part)[: options.novelty_images]) for part in (train, held_out))
     bundle = load_bundle(folder)
     try:
-        seen, new = (pooled(bundle, pixels.take(part), device=device, progress=progress) for part in (inside, outside))
+        extractor = pooled_extractor(bundle, device=device)
+        seen, new = (
+            pooled(bundle, pixels.take(part), extractor=extractor, progress=progress) for part in (inside, outside)
+        )
     except PlainfilmError as error:
         return gate.model_copy(update={"reason": str(error)}), None
     reference = Reference.fit(seen, labels[inside], most=options.novelty_images, seed=seed)
@@ -91,53 +98,103 @@ def learn_gate(
         }
     )
     return gate.model_copy(
-        update={"far_auc": _self_test(bundle, reference, gate, pixels.take(outside[:SELF_TEST]), distances, device)}
+        update={
+            "far_auc": _self_test(
+                NoveltyCheck(gate, reference, extractor, bundle), pixels.take(outside[:SELF_TEST]), distances
+            )
+        }
     ), reference
 
 
-def novelty_columns(folder: Path, rows: pd.DataFrame, pixels: PixelStore, *, device: str) -> dict[str, list[str]]:
-    """For each image whether it is unlike the training images (`yes`, `no`), and why."""
-    bundle = load_bundle(folder)
-    gate = bundle.config.novelty
-    if not gate.bits:
-        return {}
-    why = refusals(gate, *(rows[name].to_numpy().astype(np.intp) for name in ("bits", "width", "height")))
-    if gate.neighbour_limit is not None:
-        distances = load_reference(folder).distances(pooled(bundle, pixels, device=device), neighbours=gate.neighbours)
-        far = beyond(distances, gate)
-        ratio = farness(distances, gate)
-        why = [
-            "; ".join(filter(None, (said, f"{times:.1f} times as far as the limit" if is_far else "")))
-            for said, is_far, times in zip(why, far, ratio, strict=True)
-        ]
-    return {"unlike_training": ["yes" if said else "no" for said in why], "unlike_why": why}
+@dataclass(frozen=True)
+class NoveltyCheck:
+    """What a bundle knows of images unlike those of its training, loaded once.
+
+    Attributes:
+        gate: When an image is unlike them.
+        reference: What its features are compared with; None where that was not learnt.
+        extractor: Makes those features; None likewise.
+        bundle: Whose they are.
+    """
+
+    gate: Gate
+    reference: Reference | None
+    extractor: Extractor | None
+    bundle: Bundle
+
+    @classmethod
+    def load(cls, folder: Path, bundle: Bundle, *, device: str) -> NoveltyCheck:
+        """The check of the bundle in `folder`."""
+        gate = bundle.config.novelty
+        if gate.neighbour_limit is None:
+            return cls(gate, None, None, bundle)
+        return cls(gate, load_reference(folder), pooled_extractor(bundle, device=device), bundle)
+
+    def distances(self, pixels: PixelStore) -> Floats | None:
+        """`(n,)`: how far each image is, in units of the limit; None where that was not learnt."""
+        found = self._distances(pixels)
+        return None if found is None else farness(found, self.gate)
+
+    def columns(self, rows: pd.DataFrame, pixels: PixelStore) -> dict[str, list[str]]:
+        """For each image whether it is unlike the training images (`yes`, `no`), and why."""
+        if not self.gate.bits:
+            return {}
+        why = refusals(self.gate, *(rows[name].to_numpy().astype(np.intp) for name in ("bits", "width", "height")))
+        distances = self._distances(pixels)
+        if distances is not None:
+            far = beyond(distances, self.gate)
+            ratio = farness(distances, self.gate)
+            why = [
+                "; ".join(filter(None, (said, f"{times:.1f} times as far as the limit" if is_far else "")))
+                for said, is_far, times in zip(why, far, ratio, strict=True)
+            ]
+        return {"unlike_training": ["yes" if said else "no" for said in why], "unlike_why": why}
+
+    def _distances(self, pixels: PixelStore) -> Floats | None:
+        if self.reference is None or self.extractor is None:
+            return None
+        features = pooled(self.bundle, pixels, extractor=self.extractor)
+        return self.reference.distances(features, neighbours=self.gate.neighbours)
 
 
-def pooled(bundle: Bundle, pixels: PixelStore, *, device: str, progress: Progress | None = None) -> Features:
-    """`(n, d)` features of the model right before its head; nothing is kept on disk."""
-    from plainfilm.features import extract_features
+def pooled_extractor(bundle: Bundle, *, device: str) -> Extractor:
+    """What makes the features of a model right before its head.
+
+    Raises:
+        UsageError: `NO_FEATURES`, for a network that is a classifier and nothing else.
+    """
+    from plainfilm.features import Extractor
     from plainfilm.models.parts import pooled_features
+
+    return Extractor.of(pooled_features(bundle.model), device)
+
+
+def pooled(bundle: Bundle, pixels: PixelStore, *, extractor: Extractor, progress: Progress | None = None) -> Features:
+    """`(n, d)` features of images; nothing is kept on disk."""
+    from plainfilm.features import BATCH
     from plainfilm.training.batches import LabelledImages
 
     images = LabelledImages(pixels, np.zeros(len(pixels), dtype=np.int64), bundle.config.preprocessing)
-    names = [str(index) for index in range(len(pixels))]
-    (features,) = extract_features(pooled_features(bundle.model), images, names, device=device, progress=progress)
-    return np.asarray(features, dtype=np.float32)
+    parts = []
+    with (progress or Silent()).task("features", len(pixels)) as advance:
+        for start in range(0, len(pixels), BATCH):
+            part = range(start, min(start + BATCH, len(pixels)))
+            parts.append(extractor.compute(images, part, None))
+            advance(len(part))
+    return np.concatenate(parts).astype(np.float32, copy=False)
 
 
 # --- the self-test ------------------------------------------------------------------------------------------
 
 
-def _self_test(
-    bundle: Bundle, reference: Reference, gate: Gate, like: PixelStore, held_out: np.ndarray, device: str
-) -> dict[str, float]:
+def _self_test(check: NoveltyCheck, like: PixelStore, held_out: Floats) -> dict[str, float]:
     """ROC AUC of telling held-out images from others that nobody would take for them."""
-    usual = farness(held_out, gate)
+    usual = farness(held_out, check.gate)
     found = {}
     for name, change in _CHANGES.items():
-        strange = _changed(like, change)
-        distances = reference.distances(pooled(bundle, strange, device=device), neighbours=gate.neighbours)
-        scores = np.concatenate([usual, farness(distances, gate)])
+        strange = check.distances(_changed(like, change))
+        assert strange is not None
+        scores = np.concatenate([usual, strange])
         is_strange = np.arange(len(scores)) >= len(usual)
         found[name] = float(roc_auc(is_strange, scores))
     return found

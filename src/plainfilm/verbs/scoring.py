@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from plainfilm.auditing.results import NUMBERS, load_audit
-from plainfilm.bundle import find_bundles, load_bundle, read_config
+from plainfilm.bundle import find_bundles, read_config
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.scanning import scan_as_prepared
 from plainfilm.data.sources import SourceOptions, list_images
@@ -17,11 +17,11 @@ from plainfilm.errors import TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
 from plainfilm.measures import Evaluation, EvaluationOptions, PatientSource, SubgroupOptions
 from plainfilm.operating import OperatingOptions, with_operating_point
-from plainfilm.prediction import BATCH, Predictions, predict_table
+from plainfilm.prediction import BATCH, Predictions
 from plainfilm.progress import Progress
 from plainfilm.runs import Run, open_run
 from plainfilm.storage import MANIFEST, read_json
-from plainfilm.verbs.gating import novelty_columns
+from plainfilm.verbs.predicting import Predictor
 from plainfilm.verbs.recovering import with_recovered_patients
 
 
@@ -76,16 +76,11 @@ def _scored(
     progress: Progress | None = None,
 ) -> tuple[Predictions, Table, PixelStore]:
     """Scores of images, their table, and the images as the model was given them."""
-    folders = find_bundles(Path(run))
-    preprocessing = read_config(folders[0]).preprocessing
+    preprocessing = read_config(find_bundles(Path(run))[0]).preprocessing
     listing = list_images(Path(images), source)
     table, pixels = scan_as_prepared(listing, preprocessing, workers=workers, progress=progress)
-    bundles = [load_bundle(folder) for folder in folders]
-    predictions = predict_table(bundles, table, pixels, batch_size=batch_size, device=device, progress=progress)
-    if len(folders) == 1:
-        columns = novelty_columns(folders[0], table.rows, pixels, device=device)
-        predictions = replace(predictions, table=predictions.table.assign(**columns))
-    return predictions, table, pixels
+    predictor = Predictor.load(Path(run), device=device)
+    return predictor.predict(table, pixels, batch_size=batch_size, progress=progress), table, pixels
 
 
 def evaluate(
