@@ -1,8 +1,10 @@
 """Phantoms held in memory, with the patient and the label of every image: no files, no decoding."""
 
+import io
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image
 
 from plainfilm.auditing.neighbours import turned
 from plainfilm.data.phantoms import PhantomOptions, phantom_image
@@ -39,3 +41,10 @@ def each_turned(images, *, seed: int = 0):
     """Every image flipped or turned in a way of its own."""
     ways = np.random.default_rng(seed).integers(0, 8, len(images))
     return np.concatenate([turned(image[None], int(way)) for image, way in zip(images, ways, strict=True)])
+
+
+def saved_again(image, quality: int = 40):
+    """What is left of an image after a trip through JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from plainfilm.auditing.duplicates import DuplicateOptions, Pairs, believe, near_duplicates
 from plainfilm.auditing.neighbours import turned
 from plainfilm.data.phantoms import PhantomOptions
-from stacks import drawn, noise, stored
+from stacks import drawn, noise, saved_again, stored
 
 FILMS = PhantomOptions(kind="chest", patients=40, images_per_patient=1, size=64)
 OPTIONS = DuplicateOptions()
@@ -17,15 +16,6 @@ OPTIONS = DuplicateOptions()
 
 def found_pairs(images, **options):
     return near_duplicates(stored(images), DuplicateOptions(**options)).near(DuplicateOptions(**options))
-
-
-def saved_again(image, quality: int = 40):
-    """What is left of an image after a trip through JPEG."""
-    import io
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
 
 
 def made_pairs(correlations) -> Pairs:

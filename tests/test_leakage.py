@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 
 from audit_subjects import array_subject, phantom_subject, subject_of
+from plainfilm.auditing.class_copies import check_class_copies
+from plainfilm.auditing.duplicates import near_duplicates
 from plainfilm.auditing.file_order import lag_peaks
 from plainfilm.auditing.leak_gap import leak_gap
 from plainfilm.auditing.leakage import check_leakage
+from plainfilm.auditing.leakage_options import LeakageOptions
+from plainfilm.auditing.neighbours import turned
 from plainfilm.auditing.thumbnails import thumbnails
 from plainfilm.data.phantoms import Faults, PhantomOptions
 from plainfilm.data.scanning import scan_listing
 from plainfilm.data.sources import list_images
 from plainfilm.prediction import Predictions
-from stacks import drawn, noise, stored
+from stacks import drawn, noise, saved_again, stored
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real images in ../shared")
@@ -145,6 +149,44 @@ def test_copies_in_every_class_alike_are_no_matter_of_a_class(tmp_path):
     finding = found(phantom_subject(tmp_path / "set", Faults(duplicates=0.3), **NO_STACKS), "A5")
 
     assert finding.verdict == "PASS"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_neighbouring_slices_are_no_copies_however_much_alike(seed):
+    """At 32x32 they correlate above 0.99, and more often in the healthy class, which has less to show."""
+    images, patient, label = drawn(PhantomOptions(patients=30, images_per_patient=8, size=32, seed=seed))
+    subject = array_subject(images, label, patient)
+
+    finding = check_class_copies(subject, near_duplicates(subject.pixels), patient, LeakageOptions())
+
+    assert finding.details["near_duplicates"] > 30
+    assert finding.details["copies"] == 0
+    assert finding.verdict == "PASS"
+
+
+@pytest.mark.parametrize("change", ["turned", "saved again"])
+def test_copies_of_slices_in_one_class_are_found_among_their_neighbours(change):
+    images, patient, label = drawn(PhantomOptions(patients=30, images_per_patient=8, size=64))
+    chosen = np.flatnonzero(label == label[0])
+    copies = turned(images[chosen], 3) if change == "turned" else np.stack([saved_again(i, 75) for i in images[chosen]])
+    patient = np.concatenate([patient, patient[chosen]])
+    subject = array_subject(np.concatenate([images, copies]), [*label, *label[chosen]], patient)
+
+    finding = check_class_copies(subject, near_duplicates(subject.pixels), patient, LeakageOptions())
+
+    assert finding.verdict == "FAIL"
+    assert finding.details["copies"] == len(chosen)
+
+
+def test_where_patients_are_not_known_copies_cannot_be_told_from_slices():
+    images, _, label = drawn(PhantomOptions(patients=30, images_per_patient=8, size=32))
+    subject = array_subject(images, label)
+
+    finding = check_class_copies(
+        subject, near_duplicates(subject.pixels), None, LeakageOptions(class_alpha=0.4), in_chains=True
+    )
+
+    assert finding.verdict == "NOT ASSESSABLE"
 
 
 # --- A4 -----------------------------------------------------------------------------------------------------

@@ -6,12 +6,16 @@ import pandas as pd
 import pytest
 
 from plainfilm import verbs
+from plainfilm.auditing import leakage
+from plainfilm.auditing.patients import recover_patients
 from plainfilm.cli import run as typed
 from plainfilm.config import RunOptions
 from plainfilm.data.phantoms import PhantomOptions, write_phantoms
 from plainfilm.data.splits import split_table
 from plainfilm.errors import LeakageError, TableError, UsageError
 from plainfilm.exploration.options import ExploreOptions
+from plainfilm.progress import Silent
+from plainfilm.verbs import recovering, training
 from plainfilm.verbs.exploring import explore
 from small_runs import SMALL, train_small
 
@@ -59,6 +63,23 @@ def test_a_stopped_run_goes_on_with_the_same_patients(slices, trained, tmp_path)
     again = train_small(slices[0], tmp_path / "run", **RECOVERED)
 
     assert list(again.read_table()["patient_id"]) == list(trained.read_table()["patient_id"])
+
+
+def test_patients_are_recovered_once_for_the_split_and_the_audit(slices, monkeypatch):
+    asked = []
+
+    def counted(pixels, **others):
+        asked.append(len(pixels))
+        return recover_patients(pixels, **others)
+
+    for module in (recovering, leakage):
+        monkeypatch.setattr(module, "recover_patients", counted)
+    options = RunOptions.from_flat(SMALL | RECOVERED)
+    table, pixels, plan, recovered = training._prepare(slices[0], options, Silent())
+    look = training._first_look(table, pixels, plan, recovered, options, Silent())
+
+    assert asked == [160]
+    assert look.leakage.recovered is recovered
 
 
 def test_the_plan_counts_recovered_patients(slices):

@@ -1,4 +1,4 @@
-"""Near-duplicates: across splits, labels and patients (A3), and piled up in one class (A5)."""
+"""Near-duplicates across splits, labels and patients (A3)."""
 
 from __future__ import annotations
 
@@ -241,81 +241,3 @@ def _table(subject: Subject, pairs: Pairs) -> pd.DataFrame:
         columns[f"label_{name}"] = subject.rows["label"].to_numpy()[rows]
         columns[f"split_{name}"] = None if subject.split is None else subject.split[rows]
     return pd.DataFrame(columns)
-
-
-# --- A5 -----------------------------------------------------------------------------------------------------
-
-
-def check_class_copies(
-    subject: Subject, pairs: Pairs | None, patients: Ints | None, options: LeakageOptions
-) -> Finding:
-    """A5: one class was made larger on disk by flipped, turned or saved-again copies.
-
-    Args:
-        subject: What is audited.
-        pairs: Its look-alikes; None where there are no images.
-        patients: `(n,)` patient of each image, documented or recovered, whose copies count once; None where unknown.
-        options: The limits.
-    """
-    facts: dict[str, Any] = {
-        "check": "A5",
-        "title": "Copies piled up in one class",
-        "rule": f"FAIL where a class loses {options.class_loss:.0%}* of its images more than the others do when one of "
-        f"each group of near-duplicates is kept, and Fisher's p, times the classes, is below {options.class_alpha:g} "
-        "(rows: patients, or pictures where patients are not known, with and without copies).",
-        "source": "Fisher's exact test; classes augmented on disk before any split: Kapoor and Narayanan 2023.",
-        "limits": "Copies that were rotated freely, cropped or made brighter are not seen.",
-    }
-    if pairs is None:
-        return Finding(**facts, verdict="NOT ASSESSABLE", sentence="Not assessable: there are no images.")
-    y, pairs = subject.y, pairs.near(options)
-    if len(subject.classes) < 2:
-        return Finding(**facts, verdict="NOT ASSESSABLE", sentence="Not assessable: there are fewer than two classes.")
-    same = (y[pairs.one] == y[pairs.other]) & (y[pairs.one] >= 0)
-    found = [_loss(subject, pairs.where(same), patients, code) for code in range(len(subject.classes))]
-    worst = max(range(len(found)), key=lambda code: (found[code]["p"] < options.class_alpha, found[code]["excess"]))
-    loss, name = found[worst], subject.classes[worst]
-    fails = loss["p"] < options.class_alpha and loss["excess"] > options.class_loss
-    return Finding(
-        **facts,
-        verdict="FAIL" if fails else "PASS",
-        sentence=f"Keeping one of each group of near-duplicates, class '{name}' would lose {loss['lost']:.1%} of "
-        f"{plural(loss['n_images'], 'image')}, the others {loss['lost_elsewhere']:.1%} (Fisher's p = {loss['p']:.2g}, "
-        f"corrected for {len(found)} classes).",
-        advice="Keep one of each group of copies, and augment while training instead." if fails else "",
-        value=loss["excess"],
-        p=loss["p"],
-        n_images=int((y >= 0).sum()),
-        n_patients=None if patients is None else len(np.unique(patients[y >= 0])),
-        details={"by_class": dict(zip(subject.classes, found, strict=True))},
-    )
-
-
-def _loss(subject: Subject, pairs: Pairs, patients: Ints | None, code: int) -> dict[str, Any]:
-    """What one class would lose, what the others would, and whether that is chance."""
-    from scipy.stats import fisher_exact
-
-    y = subject.y
-    picture = pairs.groups(len(y))
-    has_copy = np.bincount(picture)[picture] > 1
-    unit = picture if patients is None else patients
-    own, elsewhere = y == code, (y >= 0) & (y != code)
-    table = [_with_and_without(unit[side], has_copy[side]) for side in (own, elsewhere)]
-    lost = [1 - len(np.unique(picture[side])) / side.sum() for side in (own, elsewhere)]
-    p = float(fisher_exact(np.array(table), alternative="greater").pvalue) * len(subject.classes)
-    return {
-        "lost": float(lost[0]),
-        "lost_elsewhere": float(lost[1]),
-        "excess": float(lost[0] - lost[1]),
-        "p": min(1.0, p),
-        "n_images": int(own.sum()),
-        "units_with_copies": table[0][0],
-        "units": sum(table[0]),
-    }
-
-
-def _with_and_without(unit: Ints, has_copy: Bools) -> list[int]:
-    """How many units have an image with a copy, and how many have none."""
-    n_all = len(np.unique(unit))
-    n_with = len(np.unique(unit[has_copy]))
-    return [n_with, n_all - n_with]

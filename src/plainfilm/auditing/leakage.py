@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plainfilm.auditing.copies import check_class_copies, check_near_duplicates
+from plainfilm.auditing.class_copies import check_class_copies
+from plainfilm.auditing.copies import check_near_duplicates
 from plainfilm.auditing.duplicates import Pairs, near_duplicates
 from plainfilm.auditing.findings import Finding, Verdict
 from plainfilm.auditing.hidden import check_hidden_patients
@@ -41,6 +42,7 @@ def check_leakage(
     options: LeakageOptions | None = None,
     *,
     recovery: RecoveryOptions | None = None,
+    recovered: RecoveredPatients | None = None,
     openings: int | None = None,
     own_run: bool = False,
     progress: Progress | None = None,
@@ -51,6 +53,7 @@ def check_leakage(
         subject: What is audited.
         options: When a check warns and fails.
         recovery: When images are taken for one patient's.
+        recovered: What came of that, if these images were asked already.
         openings: How often the test set was scored so far; None where nobody counted.
         own_run: Whether plainfilm itself trained the model, from training rows alone.
         progress: Told of the long steps.
@@ -59,11 +62,11 @@ def check_leakage(
         UsageError: `MISSING_EXTRA` if there are so many images that an index is needed, and no library for it.
     """
     options, recovery = options or LeakageOptions(), recovery or RecoveryOptions()
-    recovered = pairs = None
+    pairs = None
     if subject.pixels is not None:
         classes = subject.classes
         labels = [None if code < 0 else classes[code] for code in subject.y.tolist()]
-        recovered = recover_patients(subject.pixels, labels=labels, options=recovery, progress=progress)
+        recovered = recovered or recover_patients(subject.pixels, labels=labels, options=recovery, progress=progress)
         pairs = near_duplicates(
             subject.pixels, options, most_exact=recovery.most_exact, seed=recovery.seed, progress=progress
         )
@@ -74,7 +77,9 @@ def check_leakage(
             _check_same_pixels(subject),
             check_near_duplicates(subject, pairs, options),
             check_hidden_patients(subject, recovered, options),
-            check_class_copies(subject, pairs, units, options),
+            check_class_copies(
+                subject, pairs, units, options, in_chains=recovered is not None and recovered.outcome == "unclear"
+            ),
             _check_fitting(subject, own_run),
             check_openings(openings, options),
         ),

@@ -20,6 +20,12 @@ class LeakageOptions(DuplicateOptions):
         description="Copies within one class fail where it would lose this share of its images more than the others.*",
     )
     class_alpha: float = Field(0.01, gt=0, lt=1, description="... and Fisher's p, times the classes, is below this.")
+    copy_contrast: float = Field(
+        2.5,
+        gt=1,
+        description="A near-duplicate within a patient is a copy, not the next slice of a stack, where that patient's "
+        "other images are this many times as far.*",
+    )
     leak_points: float = Field(
         0.02,
         ge=0,

@@ -17,6 +17,7 @@ from plainfilm.auditing.findings import Finding
 from plainfilm.auditing.labels import check_labels
 from plainfilm.auditing.leakage import Leakage, check_leakage, check_openings
 from plainfilm.auditing.limits import AuditLimits
+from plainfilm.auditing.patients import RecoveredPatients
 from plainfilm.auditing.potential import check_learning_curve, check_novelty
 from plainfilm.auditing.precision import check_precision
 from plainfilm.auditing.results import Audit
@@ -56,17 +57,32 @@ class FirstLook:
     seconds: float
 
 
-def take_first_look(subject: Subject, limits: AuditLimits, *, own_run: bool = False, progress: Progress) -> FirstLook:
+def take_first_look(
+    subject: Subject,
+    limits: AuditLimits,
+    *,
+    recovered: RecoveredPatients | None = None,
+    own_run: bool = False,
+    progress: Progress,
+) -> FirstLook:
     """Leakage, recovered patients, shortcuts, labels.
 
     Args:
         subject: What is audited.
         limits: When a check warns and fails.
+        recovered: What recovery found on these images, if it was asked already.
         own_run: Whether plainfilm itself trains, or trained, the model.
         progress: Told of every check.
     """
     began = time.monotonic()
-    leakage = check_leakage(subject, limits.leakage, recovery=limits.recovery, own_run=own_run, progress=progress)
+    leakage = check_leakage(
+        subject,
+        limits.leakage,
+        recovery=limits.recovery,
+        recovered=recovered,
+        own_run=own_run,
+        progress=progress,
+    )
     known = _with_recovered(subject, leakage)
     return FirstLook(
         subject=known,

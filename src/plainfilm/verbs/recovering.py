@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from plainfilm.auditing.patients import RecoveredPatients, recover_patients
+from plainfilm.auditing.patients import RecoveredPatients, RecoveryOptions, recover_patients
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.table import Table
 from plainfilm.errors import TableError, UsageError
@@ -12,13 +12,14 @@ from plainfilm.progress import Progress
 
 
 def with_recovered_patients(
-    table: Table, pixels: PixelStore, *, progress: Progress | None = None
+    table: Table, pixels: PixelStore, options: RecoveryOptions | None = None, *, progress: Progress | None = None
 ) -> tuple[Table, RecoveredPatients]:
     """A table whose `patient_id` is what was recovered from the pixels.
 
     Args:
         table: Without any patient id.
         pixels: Its images.
+        options: What counts as a group.
         progress: Told of the comparison.
 
     Raises:
@@ -32,7 +33,7 @@ def with_recovered_patients(
             code="SPL_DECLARED_WRONGLY",
         )
     labels = table.rows["label"].astype(object).where(table.rows["label"].notna(), None).tolist()
-    recovered = recover_patients(pixels, labels=labels, progress=progress)
+    recovered = recover_patients(pixels, labels=labels, options=options, progress=progress)
     if not recovered.found:
         raise TableError(
             f"no patients could be recovered from the pixels. {recovered.reason} Give patient ids, or --split image to "

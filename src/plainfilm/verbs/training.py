@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from plainfilm.auditing.limits import read_limits
+from plainfilm.auditing.patients import RecoveredPatients
 from plainfilm.bundle import load_bundle
 from plainfilm.config import RunOptions, read_options
 from plainfilm.data.augment import make_augmentation
@@ -88,8 +89,8 @@ def train(
     with locked(run.folder):
         if not resume:
             check_free(run, overwrite=overwrite)  # again: now nobody else can put anything there
-        table, pixels, plan = _prepare(Path(data), options, progress)
-        look = _first_look(table, pixels, plan, options, progress) if options.audit.audit else None
+        table, pixels, plan, recovered = _prepare(Path(data), options, progress)
+        look = _first_look(table, pixels, plan, recovered, options, progress) if options.audit.audit else None
         assigned = table.rows.assign(**_assignment(plan, len(table)))
         if resume and run.has_begun:
             _check_same_images(run, assigned)
@@ -181,7 +182,7 @@ def plan(data: str | Path, options: RunOptions | None = None, *, progress: Progr
     """
     options, progress = options or RunOptions(), progress or Silent()
     if options.split.patients == "recovered":
-        table, _, divided = _prepare(Path(data), options, progress)  # as large as a training sees them
+        table, _, divided, _ = _prepare(Path(data), options, progress)  # as large as a training sees them
     else:
         table, _ = scan_listing(
             list_images(Path(data), options.source), workers=options.reading.workers, progress=progress
@@ -194,8 +195,10 @@ def plan(data: str | Path, options: RunOptions | None = None, *, progress: Progr
     }
 
 
-def _prepare(data: Path, options: RunOptions, progress: Progress) -> tuple[Table, PixelStore, SplitPlan]:
-    """Read the images and divide them; nothing is written."""
+def _prepare(
+    data: Path, options: RunOptions, progress: Progress
+) -> tuple[Table, PixelStore, SplitPlan, RecoveredPatients | None]:
+    """Read the images and divide them, with their patients if they had to be recovered; nothing is written."""
     from plainfilm.models import describe_model
 
     side = options.model.image_size or describe_model(options.model.model, measure=False).input_size
@@ -210,27 +213,33 @@ def _prepare(data: Path, options: RunOptions, progress: Progress) -> tuple[Table
     )
     assert pixels is not None
     _check_bad(table, options.reading.max_bad)
-    table, plan = _divided(table, pixels, options, progress)
+    recovered = None
+    if options.split.patients == "recovered":
+        recovery = read_limits(options.audit.limits).recovery
+        table, recovered = with_recovered_patients(table, pixels, recovery, progress=progress)
+    plan = split_table(table.rows, options.split)
+    if recovered is not None:
+        plan = replace(plan, notes=(recovery_note(recovered), *plan.notes))
     for note in plan.notes:
         progress.warn(note)
-    return table, pixels, plan
-
-
-def _divided(table: Table, pixels: PixelStore, options: RunOptions, progress: Progress) -> tuple[Table, SplitPlan]:
-    """The table, with its patients if they had to be recovered, and how it is divided."""
-    if options.split.patients != "recovered":
-        return table, split_table(table.rows, options.split)
-    table, recovered = with_recovered_patients(table, pixels, progress=progress)
-    plan = split_table(table.rows, options.split)
-    return table, replace(plan, notes=(recovery_note(recovered), *plan.notes))
+    return table, pixels, plan, recovered
 
 
 def _first_look(
-    table: Table, pixels: PixelStore, plan: SplitPlan, options: RunOptions, progress: Progress
+    table: Table,
+    pixels: PixelStore,
+    plan: SplitPlan,
+    recovered: RecoveredPatients | None,
+    options: RunOptions,
+    progress: Progress,
 ) -> FirstLook:
     """What the audit says before there is a model; it stops a training whose score could not hold."""
     look = take_first_look(
-        subject_of_plan(table, pixels, plan), read_limits(options.audit.limits), own_run=True, progress=progress
+        subject_of_plan(table, pixels, plan),
+        read_limits(options.audit.limits),
+        recovered=recovered,
+        own_run=True,
+        progress=progress,
     )
     if options.split.split != "image":
         check_declaration(look)
