@@ -40,6 +40,7 @@ ORDER = (
     "pages",
     "exploration",
     "explanation",
+    "dicom_results",
     "auditing",
     "config",
     "runs",
