@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
 
 from dicom_sources import dicom_bytes, dicom_dataset, dumped, faults_of, picture, source_image
+from plainfilm.data.fitting import fit_image, unfit
 from plainfilm.dicom_results import coding
 from plainfilm.dicom_results.answers import Answer, ModelIdentity
 from plainfilm.dicom_results.coding import class_codes
@@ -84,6 +85,7 @@ def test_a_report_of_many_images_frames_and_strange_letters_has_no_fault(tmp_pat
     sources = [
         source_image(
             frame=frame,
+            SOPClassUID=EnhancedCTImageStorage if frame else CTImageStorage,
             PatientName="Yamada^Tarou=山田^太郎",
             SpecificCharacterSet="ISO_IR 192",
             StudyInstanceUID=study,
@@ -376,6 +378,18 @@ def test_the_picture_shows_the_heat_where_it_is():
 
     assert hot[0] - hot[2] > 80
     assert abs(cold[0] - cold[2]) <= 2
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (30, 90), (90, 31), (200, 100)])
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_heat_at_the_model_s_size_comes_back_to_its_place_in_the_image(shape, fit):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    image = (1000 * rows / shape[0] + 3000 * columns / shape[1]).astype(np.float32)  # smooth: resizing loses little
+
+    again = unfit(fit_image(image, height=64, width=64, fit=fit), height=shape[0], width=shape[1], fit=fit)
+
+    assert again.shape == shape
+    assert np.abs(again - image).max() < 0.04 * (image.max() - image.min())
 
 
 # --- patients -----------------------------------------------------------------------------------------------

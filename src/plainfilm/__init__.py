@@ -29,6 +29,7 @@ _HOME = {
     "list_models": "plainfilm.models",
     "predict": "plainfilm.verbs",
     "read_image": "plainfilm.data.images",
+    "read_result": "plainfilm.dicom_results.reading",
     "report": "plainfilm.verbs",
     "scan": "plainfilm.verbs",
     "train": "plainfilm.verbs",
@@ -53,6 +54,7 @@ __all__ = [
     "list_models",
     "predict",
     "read_image",
+    "read_result",
     "report",
     "scan",
     "train",
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from plainfilm.config import RunOptions
     from plainfilm.data.images import read_image
     from plainfilm.data.table import Table
+    from plainfilm.dicom_results.reading import read_result
     from plainfilm.errors import PlainfilmError
     from plainfilm.measures import Evaluation, Measure
     from plainfilm.models import create_model, list_models

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from plainfilm.commands.flags import EvaluateFlags, PredictFlags, ScanFlags, TrainFlags, asked, section_of, show
 from plainfilm.config import SECTION_OF, RunOptions, read_options
+from plainfilm.dicom_results.options import DicomResultOptions
 from plainfilm.errors import UsageError
 from plainfilm.prediction import BATCH
 from plainfilm.terminal import Terminal
@@ -150,7 +151,9 @@ def predict(
     batch_size: int = BATCH,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     workers: int | None = None,
+    dicom_output: Path | None = None,
     quiet: Annotated[bool, Parameter(["--quiet", "-q"], negative=())] = False,
+    dicom: Annotated[DicomResultOptions | None, Parameter(name="*", group="DICOM results")] = None,
     flags: Annotated[PredictFlags | None, Parameter(name="*")] = None,  # type: ignore[valid-type]
 ) -> None:
     """Score images with a trained model, from its bundle alone.
@@ -162,6 +165,7 @@ def predict(
         batch_size: Images at once.
         device: Where to compute.
         workers: Decoding processes; by default one per processor.
+        dicom_output: New folder for a DICOM report of each series of DICOM images.
         quiet: No progress.
     """
     from plainfilm import verbs
@@ -174,6 +178,8 @@ def predict(
         images,
         source=section_of(asked(flags), "source"),
         output=output,
+        dicom_output=dicom_output,
+        dicom=dicom,
         batch_size=batch_size,
         device=device,
         workers=workers,
@@ -181,6 +187,8 @@ def predict(
     )
     show(prediction_summary(predictions, table))
     print(f"{len(predictions)} images -> {output}")
+    if dicom_output is not None:
+        print(f"DICOM results (research, preliminary) -> {dicom_output}")
 
 
 def report(run: Path, /) -> None:

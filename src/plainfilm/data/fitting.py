@@ -44,13 +44,34 @@ def fit_image(
         return image
     if fit == "stretch":
         return _resized(image, height, width, resample)
-    scale = min(height / image.shape[0], width / image.shape[1])
-    inner_height = min(height, max(1, round(image.shape[0] * scale)))
-    inner_width = min(width, max(1, round(image.shape[1] * scale)))
-    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    rows, columns = _inner(image.shape, height, width)
     fitted = np.full((height, width), image.min(), dtype=image.dtype)
-    fitted[top : top + inner_height, left : left + inner_width] = _resized(image, inner_height, inner_width, resample)
+    fitted[rows, columns] = _resized(image, rows.stop - rows.start, columns.stop - columns.start, resample)
     return fitted
+
+
+def unfit(fitted: NDArray[Any], *, height: int, width: int, fit: Fit) -> NDArray[Any]:
+    """The other way round: what a fitted map says of each place of the image it was fitted from.
+
+    Args:
+        fitted: `(rows, columns)`, such as a heat map at the model's size; becomes float32.
+        height: Rows of the image, or of the same image smaller.
+        width: Columns.
+        fit: How the image was fitted.
+    """
+    if fit == "pad":
+        rows, columns = _inner((height, width), *fitted.shape)
+        fitted = fitted[rows, columns]
+    return _resized(np.asarray(fitted, dtype=np.float32), height, width, "smooth")
+
+
+def _inner(shape: tuple[int, ...], height: int, width: int) -> tuple[slice, slice]:
+    """The rows and columns that a padded image takes up."""
+    scale = min(height / shape[0], width / shape[1])
+    inner_height = min(height, max(1, round(shape[0] * scale)))
+    inner_width = min(width, max(1, round(shape[1] * scale)))
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    return slice(top, top + inner_height), slice(left, left + inner_width)
 
 
 def check_fit(fit: str) -> None:

@@ -13,6 +13,7 @@ from plainfilm.data.pixels import PixelStore
 from plainfilm.data.scanning import scan_as_prepared
 from plainfilm.data.sources import SourceOptions, list_images
 from plainfilm.data.table import Table
+from plainfilm.dicom_results.options import DicomResultOptions
 from plainfilm.errors import TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
 from plainfilm.measures import Evaluation, EvaluationOptions, PatientSource, SubgroupOptions
@@ -21,6 +22,8 @@ from plainfilm.prediction import BATCH, Predictions
 from plainfilm.progress import Progress
 from plainfilm.runs import Run, open_run
 from plainfilm.storage import MANIFEST, read_json
+from plainfilm.verbs.answering import ResultMaker, check_result_folder, read_sources, write_results
+from plainfilm.verbs.overlaying import HeatPainter
 from plainfilm.verbs.predicting import Predictor
 from plainfilm.verbs.recovering import with_recovered_patients
 
@@ -31,6 +34,8 @@ def predict(
     *,
     source: SourceOptions | None = None,
     output: str | Path | None = None,
+    dicom_output: str | Path | None = None,
+    dicom: DicomResultOptions | None = None,
     batch_size: int = BATCH,
     workers: int | None = None,
     device: str = "auto",
@@ -43,6 +48,8 @@ def predict(
         images: Anything `list_images` understands; labels are not needed.
         source: Names of columns, where they are not the usual ones.
         output: CSV or JSON file to write, by its ending.
+        dicom_output: New folder for DICOM results: a report of each series. All images must then be DICOM.
+        dicom: What these results are, such as overlays too.
         batch_size: Images at once.
         workers: Decoding processes.
         device: Where to compute.
@@ -52,35 +59,51 @@ def predict(
         The predictions, and the table with every file left out.
 
     Raises:
-        DataError: `PRD_NONE` if not one image can be read; `BundleError` for a damaged bundle.
-        UsageError: `RUN_EXISTS` if `output` would replace a file of a finished run.
+        DataError: `PRD_NONE` if not one image can be read; `BundleError` for a damaged bundle; `SRC_...` for images
+            that no DICOM result can be about; `XAI_...` if no overlay can be written.
+        UsageError: `RUN_EXISTS` if `output` would replace a file of a finished run; `OUT_EXISTS` if `dicom_output`
+            holds something.
     """
     if output is not None and (Path(output).parent / MANIFEST).is_file():
         raise UsageError(f"'{output}' is inside a finished run. Choose another --output.", code="RUN_EXISTS")
-    predictions, table, _ = _scored(
-        run, images, source=source, batch_size=batch_size, workers=workers, device=device, progress=progress
-    )
+    folder = None if dicom_output is None else Path(dicom_output)
+    if folder is None and dicom is not None:
+        raise UsageError("options of DICOM results need --dicom-output FOLDER.", code="OPT_INVALID")
+    if folder is not None:
+        check_result_folder(folder)
+    table, pixels = _scanned(run, images, source=source, workers=workers, progress=progress)
+    sources = [] if folder is None else read_sources(table)
+    predictor = Predictor.load(Path(run), device=device)
+    maker = None if folder is None else ResultMaker.of(predictor, dicom)
+    painter = HeatPainter.of(Path(run), predictor, pixels) if dicom is not None and dicom.overlay else None
+    predictions = predictor.predict(table, pixels, batch_size=batch_size, progress=progress)
     if output is not None:
         predictions.save(Path(output), table.left_out)
+    if folder is not None and maker is not None:
+        write_results(folder, maker, painter, sources, predictions, table, pixels, workers=workers, progress=progress)
     return predictions, table
 
 
-def _scored(
+def _scanned(
     run: str | Path,
     images: str | Path,
     *,
-    source: SourceOptions | None = None,
-    batch_size: int = BATCH,
+    source: SourceOptions | None,
     workers: int | None = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-) -> tuple[Predictions, Table, PixelStore]:
-    """Scores of images, their table, and the images as the model was given them."""
+    progress: Progress | None,
+) -> tuple[Table, PixelStore]:
+    """The images as the model is given them."""
     preprocessing = read_config(find_bundles(Path(run))[0]).preprocessing
     listing = list_images(Path(images), source)
-    table, pixels = scan_as_prepared(listing, preprocessing, workers=workers, progress=progress)
-    predictor = Predictor.load(Path(run), device=device)
-    return predictor.predict(table, pixels, batch_size=batch_size, progress=progress), table, pixels
+    return scan_as_prepared(listing, preprocessing, workers=workers, progress=progress)
+
+
+def _scored(
+    run: str | Path, images: str | Path, *, source: SourceOptions | None, progress: Progress | None
+) -> tuple[Predictions, Table, PixelStore]:
+    """Scores of images, their table, and the images as the model was given them."""
+    table, pixels = _scanned(run, images, source=source, progress=progress)
+    return Predictor.load(Path(run)).predict(table, pixels, progress=progress), table, pixels
 
 
 def evaluate(
