@@ -47,6 +47,7 @@ ORDER = (
     "reporting",
     "summaries",
     "verbs",
+    "web",
     "catalogue",
     "recipes",
     "demonstration",

@@ -32,6 +32,7 @@ _HOME = {
     "read_result": "plainfilm.dicom_results.reading",
     "report": "plainfilm.verbs",
     "scan": "plainfilm.verbs",
+    "serve": "plainfilm.web.serving",
     "train": "plainfilm.verbs",
 }
 
@@ -57,6 +58,7 @@ __all__ = [
     "read_result",
     "report",
     "scan",
+    "serve",
     "train",
 ]
 
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
         scan,
         train,
     )
+    from plainfilm.web.serving import serve
 
 
 def __getattr__(name: str) -> Any:

@@ -44,7 +44,7 @@ def fit_image(
         return image
     if fit == "stretch":
         return _resized(image, height, width, resample)
-    rows, columns = _inner(image.shape, height, width)
+    rows, columns = content_box(image.shape, height, width)
     fitted = np.full((height, width), image.min(), dtype=image.dtype)
     fitted[rows, columns] = _resized(image, rows.stop - rows.start, columns.stop - columns.start, resample)
     return fitted
@@ -60,12 +60,12 @@ def unfit(fitted: NDArray[Any], *, height: int, width: int, fit: Fit) -> NDArray
         fit: How the image was fitted.
     """
     if fit == "pad":
-        rows, columns = _inner((height, width), *fitted.shape)
+        rows, columns = content_box((height, width), *fitted.shape)
         fitted = fitted[rows, columns]
     return _resized(np.asarray(fitted, dtype=np.float32), height, width, "smooth")
 
 
-def _inner(shape: tuple[int, ...], height: int, width: int) -> tuple[slice, slice]:
+def content_box(shape: tuple[int, ...], height: int, width: int) -> tuple[slice, slice]:
     """The rows and columns that a padded image takes up."""
     scale = min(height / shape[0], width / shape[1])
     inner_height = min(height, max(1, round(shape[0] * scale)))

@@ -241,6 +241,37 @@ def prepared_batch(pixels: PixelStore, preprocessing: Preprocessing, device: tor
     return preprocessing.apply(load_batch(pixels, np.arange(len(pixels)), device))
 
 
+def heat_of_one(
+    bundle: Bundle, image: npt.NDArray[Any], *, of: str | None = None, method: str = "gradcam", device: str = "auto"
+) -> tuple[str, Floats]:
+    """The heat map of one image, unchecked, and the class that it is about.
+
+    Args:
+        bundle: The model.
+        image: `(height, width)`, as the model takes it.
+        of: The class whose score is explained; None for the predicted one.
+        method: One of `saliency.METHODS`.
+        device: Where to compute.
+
+    Raises:
+        UsageError: `UNKNOWN_CLASS`, `UNKNOWN_METHOD`, or `XAI_...` where the model has no such map.
+    """
+    import torch
+
+    from plainfilm.explanation.saliency import check_methods_known, explain_images
+    from plainfilm.training.device import choose_device
+
+    classes = bundle.config.classes
+    check_methods_known([method])
+    if of is not None and of not in classes:
+        raise unknown_name("class", of, classes)
+    store = PixelStore(1, *image.shape)
+    store.put(0, image)
+    explained = int(predict_scores(bundle, store, device=device).argmax()) if of is None else classes.index(of)
+    batch = prepared_batch(store, bundle.config.preprocessing, torch.device(choose_device(device)))
+    return classes[explained], explain_images(bundle.model, batch, [explained], method, signed=True)[0]
+
+
 # --- one model and some images ------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from plainfilm.bundle import Bundle, load_bundle, load_reference
 from plainfilm.data.pixels import DTYPES, FULL_RANGE, Array, PixelStore
 from plainfilm.errors import PlainfilmError
-from plainfilm.metrics import Floats, Ints, roc_auc
+from plainfilm.metrics import Bools, Floats, Ints, roc_auc
 from plainfilm.novelty import (
     Features,
     Gate,
@@ -149,6 +149,11 @@ class NoveltyCheck:
                 for said, is_far, times in zip(why, far, ratio, strict=True)
             ]
         return {"unlike_training": ["yes" if said else "no" for said in why], "unlike_why": why}
+
+    def looks_inverted(self, pixels: PixelStore) -> Bools:
+        """`(n,)`: whether the negative of an image is within the limits, so that it alone is what is strange."""
+        distances = self.distances(_changed(pixels, _inverted))
+        return np.zeros(len(pixels), dtype=bool) if distances is None else np.asarray(distances <= 1)
 
     def _distances(self, pixels: PixelStore) -> Floats | None:
         if self.reference is None or self.extractor is None:
