@@ -125,12 +125,13 @@ def _other_formats() -> Iterator[tuple[str, bytes, str]]:
         "jpeg_ls.jpg": b"\xff\xd8\xff\xf7\x00\x0b\x08\x00\x40\x00\x40\x01\x01\x11\x00\xff\xd9",
         "ico.png": encoded(grey, "ICO", sizes=[(32, 32)]),
         "pgm.png": encoded(grey, "PPM"),
-        "dicom.png": bytes(128) + b"DICM" + bytes(60),
-        "dicom_with_program_preamble.png": b"MZ\x90\x00".ljust(128, b"\0") + b"DICM" + bytes(60),
-        "dicom_with_tiff_preamble.tif": b"II*\0\x08\0\0\0".ljust(128, b"\0") + b"DICM" + bytes(60),
     }
     for name, data in others.items():
         yield name, data, "IMG_FORMAT_NOT_ALLOWED"
+    empty = b"DICM" + bytes(60)
+    yield "dicom_without_elements.png", bytes(128) + empty, "DCM_NO_PIXELS"
+    yield "dicom_with_program_preamble.png", b"MZ\x90\x00".ljust(128, b"\0") + empty, "DCM_NO_PIXELS"
+    yield "dicom_with_tiff_preamble.tif", b"II*\0\x08\0\0\0".ljust(128, b"\0") + empty, "DCM_NO_PIXELS"
 
 
 def _truncated() -> Iterator[tuple[str, bytes, str]]:

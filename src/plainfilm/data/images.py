@@ -20,17 +20,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from plainfilm.data.dicom.reading import open_dicom, read_frame
 from plainfilm.data.fetching import check_bytes, fetch_file, fetch_member
 from plainfilm.data.formats.bmp import bmp_header
 from plainfilm.data.formats.decoding import Samples, decode
 from plainfilm.data.formats.header import Format, Header
 from plainfilm.data.formats.jpeg import jpeg_header
 from plainfilm.data.formats.png import png_header
-from plainfilm.data.formats.recognising import SUFFIXES, recognise
+from plainfilm.data.formats.recognising import is_misnamed, recognise
 from plainfilm.data.formats.tiff import tiff_header
 from plainfilm.data.formats.webp import webp_header
 from plainfilm.data.grey import Channel, grey_channel, significant_bits
 from plainfilm.data.refusals import REASONS, refuse
+from plainfilm.data.windows import FILE, Window, parse_window
 from plainfilm.errors import ImageError
 
 __all__ = ["REASONS", "DecodeRecord", "ImageLimits", "ImageRef", "read_image"]
@@ -68,12 +70,16 @@ class ImageRef:
     Attributes:
         path: An image file; or a parquet or npz file when `member` is given.
         member: A parquet column (of bytes, or of structs `{bytes, path}`), or the name of an npz array.
-        row: Row of that column or array; None reads the whole array as one image.
+        row: Row of that column or array; None reads the whole array as one image. Of a DICOM file of several
+            frames: which frame, counted from 0.
+        window: Window of grey values, where the format has any: `file`, `file:2`, `none` or `CENTRE/WIDTH`; see
+            `windows.parse_window`.
     """
 
     path: Path
     member: str | None = None
     row: int | None = None
+    window: str = FILE
 
 
 @dataclass(frozen=True)
@@ -81,10 +87,12 @@ class DecodeRecord:
     """How one image was stored, and what was done to make it one grey channel.
 
     Attributes:
-        format: `PNG`, `JPEG`, `TIFF`, `BMP`, `WEBP`, or `ARRAY` for a row of an npz array.
-        mode: Pillow's name of the stored layout (`;16` added for 16-bit colour); an array's dtype.
-        bits: Significant bits of the stored samples: 1, 8, 12, 16 or 32. A 16-bit image without a value
-            above 4095 counts as 12; over a data set, take the largest. 2- and 4-bit samples are widened to 8.
+        format: `PNG`, `JPEG`, `TIFF`, `BMP`, `WEBP`, `DICOM`, or `ARRAY` for a row of an npz array.
+        mode: Pillow's name of the stored layout (`;16` added for 16-bit colour); an array's dtype; the photometric
+            interpretation of DICOM.
+        bits: Significant bits of the stored samples: 1, 8, 12, 16 or 32; of DICOM, the bits stored. A 16-bit image
+            without a value above 4095 counts as 12; over a data set, take the largest. 2- and 4-bit samples are
+            widened to 8.
         channels: Stored channels, alpha included; 1 for a palette.
         width: Pixels, after orientation.
         height: Pixels, after orientation.
@@ -94,7 +102,7 @@ class DecodeRecord:
         notes: Each conversion that was applied, as short stable words.
     """
 
-    format: Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "ARRAY"]
+    format: Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "DICOM", "ARRAY"]
     mode: str
     bits: int
     channels: int
@@ -107,19 +115,24 @@ class DecodeRecord:
 
 
 def read_image(
-    source: Path | bytes | ImageRef, *, limits: ImageLimits | None = None, channel: Channel = "grey"
+    source: Path | bytes | ImageRef,
+    *,
+    limits: ImageLimits | None = None,
+    channel: Channel = "grey",
+    window: str = FILE,
 ) -> tuple[Pixels, DecodeRecord]:
     """Decode one image to one grey channel, at its full depth.
 
     Colour becomes grey: three equal channels give that channel exactly, others ITU-R 601-2 luma
     (0.299 R + 0.587 G + 0.114 B). Transparency is laid over black. EXIF orientation is applied.
     WhiteIsZero samples are inverted within their significant bits (floats are negated): bright is high.
-    One-bit images become 0 and 255.
+    One-bit images become 0 and 255. DICOM is shown as the standard has it (see `dicom.greyscale`).
 
     Args:
-        source: A file, its bytes, or a place inside a parquet or npz file.
+        source: A file, its bytes, or a place inside a parquet, npz or DICOM file.
         limits: Refuses what exceeds them; `max_seconds` is not held here.
         channel: `grey`, or one channel of a colour image by itself; a grey image has but the one.
+        window: Window of grey values of DICOM and NIfTI; an `ImageRef` has its own.
 
     Returns:
         `(height, width)`, contiguous: uint8, uint16, or float32 (from floats, signed and 32-bit
@@ -129,10 +142,13 @@ def read_image(
         ImageError: With a code of `REASONS`; the message names no folder.
     """
     limits = limits or ImageLimits()
+    seen_through = parse_window(source.window if isinstance(source, ImageRef) else window)
     with _one_error():
         found = _fetch(source, limits)
         if isinstance(found, np.ndarray):
             return _read_array(found, limits, channel)
+        if recognise(found) == "DICOM":
+            return _read_dicom(found, source, limits, channel, seen_through)
         return _read_encoded(found, limits, channel, suffix=_suffix(source))
 
 
@@ -190,8 +206,7 @@ def _read_encoded(data: bytes, limits: ImageLimits, channel: Channel, *, suffix:
     sample_bytes = -(-header.depth // 8) * header.channels
     _check_size(header.width, header.height, limits, bytes_per_pixel=4 + 4 * sample_bytes)
     samples = decode(header)
-    wrong_name = suffix not in ("", *SUFFIXES[name])
-    notes = (*(("wrong-extension",) if wrong_name else ()), *header.notes, *samples.notes)
+    notes = (*_misnamed(name, suffix), *header.notes, *samples.notes)
     return _finish(
         samples._replace(notes=notes),
         data,
@@ -201,6 +216,35 @@ def _read_encoded(data: bytes, limits: ImageLimits, channel: Channel, *, suffix:
         stored_bits=1 if samples.mode == "1" else header.depth,
         white_is_zero=header.white_is_zero,
         orientation=header.orientation,
+    )
+
+
+def _misnamed(name: Format, suffix: str) -> tuple[str, ...]:
+    return ("wrong-extension",) if is_misnamed(name, suffix) else ()
+
+
+def _read_dicom(
+    data: bytes, source: Path | bytes | ImageRef, limits: ImageLimits, channel: Channel, window: Window
+) -> tuple[Pixels, DecodeRecord]:
+    """One frame of a DICOM file."""
+    frame = source.row if isinstance(source, ImageRef) and source.member is None else None
+    image = open_dicom(data, max_memory_bytes=limits.max_memory_bytes)
+    header = image.header
+    _check_size(header.columns, header.rows, limits, bytes_per_pixel=image.bytes_per_pixel)
+    samples = read_frame(image, frame, window)
+    return _finish(
+        Samples(
+            header.photometric_interpretation,
+            samples.colour,
+            None,
+            (*_misnamed("DICOM", _suffix(source)), *samples.notes),
+        ),
+        data,
+        channel=channel,
+        format="DICOM",
+        channels=header.samples,
+        stored_bits=header.bits_stored,
+        bits=samples.bits,
     )
 
 
@@ -255,10 +299,11 @@ def _finish(
     format: Format | Literal["ARRAY"],
     channels: int,
     stored_bits: int,
+    bits: int | None = None,
     white_is_zero: bool = False,
     orientation: int = 1,
 ) -> tuple[Pixels, DecodeRecord]:
-    """Samples to grey pixels, checked, with their record."""
+    """Samples to grey pixels, checked, with their record; `bits` where they are known and not to be guessed."""
     pixels, grey_notes = grey_channel(
         samples.colour, alpha=samples.alpha, white_is_zero=white_is_zero, orientation=orientation, channel=channel
     )
@@ -266,7 +311,7 @@ def _finish(
     return pixels, DecodeRecord(
         format=format,
         mode=samples.mode,
-        bits=significant_bits(pixels, stored_bits),
+        bits=significant_bits(pixels, stored_bits) if bits is None else bits,
         channels=channels,
         width=pixels.shape[1],
         height=pixels.shape[0],

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from plainfilm.data.pixels import PixelStore
+from plainfilm.data.windows import FILE
 from plainfilm.errors import UsageError
 
 T = TypeVar("T")
@@ -62,6 +63,7 @@ class Preprocessing(BaseModel):
         mean: Mean taken off after that.
         std: Standard deviation divided by.
         source: Where the four numbers come from, in words.
+        window: Window of grey values that DICOM and NIfTI images are seen through; see `windows.parse_window`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,6 +77,7 @@ class Preprocessing(BaseModel):
     mean: float = 0.0
     std: float = 1.0
     source: str = "none"
+    window: str = FILE
 
     @classmethod
     def fit_training(
@@ -84,6 +87,7 @@ class Preprocessing(BaseModel):
         fitting: FittingOptions,
         options: IntensityOptions,
         pretrained: tuple[float, float] | None = None,
+        window: str = FILE,
         seed: int = 0,
     ) -> Self:
         """Fit on the training images alone.
@@ -93,6 +97,7 @@ class Preprocessing(BaseModel):
             fitting: How the images were fitted to the size.
             options: What to fit.
             pretrained: Mean and standard deviation the weights expect, on [0, 1]; None without weights.
+            window: What the images were seen through.
             seed: For the sample of images that percentiles are taken from.
 
         Raises:
@@ -126,6 +131,7 @@ class Preprocessing(BaseModel):
             mean=mean,
             std=std,
             source=f"{scale} to [0, 1]; {center.get(normalize, 'no centring')}",
+            window=window,
         )
 
     @property

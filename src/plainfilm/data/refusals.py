@@ -26,6 +26,21 @@ REASONS: dict[str, str] = {
     "IMG_MEMORY": "Decoding it needs more memory than allowed; raise max_memory_bytes or shrink it.",
     "IMG_TIMEOUT": "Decoding it took longer than allowed; raise max_seconds if it is trusted.",
     "IMG_DECODER_DIED": "The decoder crashed on it; save it anew with another program.",
+    "DCM_NO_PIXELS": "It is no picture (a report, an index, a plan, ...); remove it.",
+    "DCM_TRUNCATED": "It ends before its data do; fetch it again from its source.",
+    "DCM_CORRUPT": "Its content is damaged; fetch it again from its source.",
+    "DCM_NESTED": "No real object is like this; remove it.",
+    "DCM_SYNTAX": "Its pixels cannot be decoded here; convert it to Explicit VR Little Endian (gdcmconv, dcmdjpeg).",
+    "DCM_SYNTAX_WRONG": "Its header contradicts its content; export it again.",
+    "DCM_SYNTAX_GPL": "The only decoder is under the GPL and does not come with plainfilm; run dcmdjpeg on the file, "
+    "or add that decoder yourself: pip install 'pydicom[gpl-license]'.",
+    "DCM_DIMENSIONS": "Rows or columns are missing or contradict the pixels; export it again.",
+    "DCM_FRAMES": "Its frames are not as its header says; export it again, or name a frame that is there.",
+    "DCM_DEPTH": "Its bits are laid out in no way that can be read without guessing; export it again.",
+    "DCM_COLOUR": "Its colours are stored in a way that is not read here; export it as MONOCHROME2 or RGB.",
+    "DCM_PALETTE": "Its palette does not fit its pixels; export it again.",
+    "DCM_LUT": "Its rescale or lookup table cannot be applied; export it again.",
+    "DCM_WINDOW": "Its window cannot be applied; give one (--window 40/400), or use none (--window none).",
 }
 """Every code an image can be refused with, and its sentence."""
 

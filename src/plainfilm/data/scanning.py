@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from plainfilm.data.grey import Channel
 from plainfilm.data.images import DecodeRecord, ImageLimits
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.preprocessing import Preprocessing
-from plainfilm.data.table import LeftOut, Listing, Table, free_name
+from plainfilm.data.table import LeftOut, Listing, Table, free_name, printable
 from plainfilm.data.workers import decode_images
 from plainfilm.errors import DataError
 from plainfilm.progress import Progress, Silent
@@ -68,6 +68,7 @@ def scan_listing(
                     decoded.code or "IMG_UNREADABLE",
                     decoded.detail or "",
                     bool(has_label[decoded.index]),
+                    _file(listing, decoded.index),
                 )
             else:
                 records[decoded.index] = decoded.record
@@ -84,10 +85,19 @@ def scan_listing(
         tuple(listing.refs[index] for index in good),
         (*listing.left_out, *(refused[index] for index in sorted(refused))),
         listing.understood,
+        listing.hidden_root,
     )
     if store is not None and len(good) < n_images:
         store = store.take(good)
     return table, store
+
+
+def _file(listing: Listing, index: int) -> str:
+    """The file that a hidden name stands for, for the account; empty where names are not hidden."""
+    root, path = listing.hidden_root, listing.refs[index].path
+    if root is None:
+        return ""
+    return printable(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name)
 
 
 def scan_as_prepared(
@@ -97,13 +107,14 @@ def scan_as_prepared(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Table, PixelStore]:
-    """Decode every image of `listing` as a trained model takes it: its size, its fit.
+    """Decode every image of `listing` as a trained model takes it: its size, its fit, its window.
 
     Raises:
         DataError: With the code of the first refused file, or `PRD_NONE`, if not one image can be read.
     """
+    refs = tuple(replace(ref, window=preprocessing.window) for ref in listing.refs)
     table, pixels = scan_listing(
-        listing,
+        replace(listing, refs=refs),
         size=(preprocessing.height, preprocessing.width),
         fit=preprocessing.fit,
         resample=preprocessing.resample,

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from plainfilm.data.dicom.cohort import with_dicom
+from plainfilm.data.dicom.options import DicomOptions
 from plainfilm.data.folders import OTHER_SUFFIXES, FoundFile, list_class_folders, listed, walk_files
 from plainfilm.data.hub import fetch_dataset, is_hub_id, parse_hub_id
 from plainfilm.data.images import ImageRef
@@ -48,10 +50,8 @@ MAX_PATH = 4096
 YES_OR_NO = {"0", "1", "true", "false"}
 
 
-class SourceOptions(BaseModel):
-    """How the table is read where its own names do not say it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class SourceOptions(DicomOptions):
+    """How the table is read where its own names do not say it, and which part of DICOM and NIfTI files."""
 
     images: Path | None = Field(None, description="Folder that the paths of a manifest are relative to.")
     path_column: str | None = Field(None, description="Manifest column with the path, or the bytes, of the image.")
@@ -64,8 +64,8 @@ def list_images(data: Path, options: SourceOptions | None = None) -> Listing:
     """Find out what DATA is, and list its images without reading them.
 
     Args:
-        data: Class folders (with or without split folders), a folder of parquet shards, a CSV, TSV or parquet
-            table, a MedMNIST `.npz`, or the id of a data set on the Hugging Face hub, `hf:OWNER/NAME`.
+        data: Class folders (with or without split folders), a tree of DICOM files, a folder of parquet shards, a CSV,
+            TSV or parquet table, a MedMNIST `.npz`, or the id of a data set on the Hugging Face hub, `hf:OWNER/NAME`.
         options: Names of columns, where they are not the usual ones.
 
     Raises:
@@ -147,7 +147,13 @@ def _list_folder(root: Path, options: SourceOptions) -> Listing:
         listing = _list_shards(root, shards, options)
         left_out = [item for item in left_out if item.path not in shards]
         return _with_the_rest(listing, root, found, left_out, named_under=options.images or root)
-    return list_class_folders(found, left_out)
+    return _with_dicom(list_class_folders(found, left_out), options, root, from_folders=True)
+
+
+def _with_dicom(listing: Listing, options: SourceOptions, root: Path, **how: bool) -> Listing:
+    """DICOM files opened out into their frames; other files as they are."""
+    columns = {"label": options.label_column, "split": options.split_column}
+    return with_dicom(listing, options, root, names=columns, **how)
 
 
 def _with_the_rest(
@@ -163,7 +169,7 @@ def _with_the_rest(
         named_under: See `listing`.
     """
     named = {*listing.rows["path"], *(item.path for item in listing.left_out)}
-    known = {named_under.resolve() / name for name in named}
+    known = {named_under.resolve() / name for name in named} | {ref.path for ref in listing.refs}
     unnamed = [file.name for file in found] + [item.path for item in left_out if item.status == "refused"]
     rest = [
         *(item for item in left_out if item.status == "skipped"),
@@ -219,7 +225,8 @@ def _list_paths(table: Path, frame: pd.DataFrame, options: SourceOptions) -> Lis
     kept, left_out = _sort_out([_Row(*row) for row in zip(names, cells, places, strict=True)], root)
     rows = make_rows([{**row.cells, "path": printable(row.name)} for row in kept])
     refs = tuple(ImageRef(root / row.name) for row in kept)
-    return Listing(rows, refs, tuple(left_out), (_columns_in_words(frame, columns),))
+    listing = Listing(rows, refs, tuple(left_out), (_columns_in_words(frame, columns),))
+    return _with_dicom(listing, options, root, names_are_given=True)
 
 
 @dataclass(frozen=True)
@@ -453,5 +460,5 @@ def _npz_labels(path: Path, name: str, arrays: dict[str, _Header]) -> list[str |
 
 def _list_single(path: Path, options: SourceOptions) -> Listing:
     """One image file, as `predict` may be given."""
-    del options
-    return Listing(make_rows([{"path": printable(path.name)}]), (ImageRef(path),), understood=("One image.",))
+    listing = Listing(make_rows([{"path": printable(path.name)}]), (ImageRef(path),), understood=("One image.",))
+    return _with_dicom(listing, options, path.parent)

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +42,7 @@ class LeftOut:
         code: Stable reason, such as `SKIP_HIDDEN` or `IMG_TRUNCATED`.
         detail: One sentence; no patient data.
         labelled: Whether a label was attached; training tolerates none of these unless told.
+        file: The file that `path` stands for, where its name is hidden; for the account alone.
     """
 
     path: str
@@ -48,6 +50,7 @@ class LeftOut:
     code: str
     detail: str
     labelled: bool = False
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,14 @@ class Listing:
         refs: Where each row's bytes are, aligned with `rows`.
         left_out: What is not in `rows`, and why.
         understood: Sentences on how the source was read, for the user to check.
+        hidden_root: Folder of files whose names are hidden: `path` does not say where they are. None where it does.
     """
 
     rows: pd.DataFrame
     refs: tuple[ImageRef, ...]
     left_out: tuple[LeftOut, ...] = ()
     understood: tuple[str, ...] = ()
+    hidden_root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,14 @@ class Table:
         refs: Where each row's bytes are, aligned with `rows`.
         left_out: Every skipped or refused file.
         understood: Sentences on how the source was read.
+        hidden_root: As of the listing.
     """
 
     rows: pd.DataFrame
     refs: tuple[ImageRef, ...]
     left_out: tuple[LeftOut, ...] = ()
     understood: tuple[str, ...] = field(default=())
+    hidden_root: Path | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -110,18 +117,30 @@ class Table:
             tuple(self.refs[i] for i in chosen),
             self.left_out,
             self.understood,
+            self.hidden_root,
         )
 
     def account(self) -> pd.DataFrame:
-        """Every file, one row each: `path`, `status`, `code`, `detail`, then the columns of used rows."""
+        """Every file, one row each: `path`, `status`, `code`, `detail`, then the columns of used rows.
+
+        Where names are hidden, the column `file` says what each stands for. Nothing else does.
+        """
         used = self.rows.assign(status="used", code="", detail="")
         out = pd.DataFrame(
             [(item.path, item.status, item.code, item.detail) for item in self.left_out],
             columns=["path", "status", "code", "detail"],
         )
         head = ["path", "status", "code", "detail"]
+        if self.hidden_root is not None:
+            used["file"] = [printable(_under(ref.path, self.hidden_root)) for ref in self.refs]
+            out["file"] = [item.file for item in self.left_out]
+            head.append("file")
         ordered = used[head + [name for name in used.columns if name not in head]]
         return ordered if out.empty else pd.concat([ordered, out], ignore_index=True)
+
+
+def _under(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def make_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -33,6 +33,7 @@ from plainfilm.data.fitting import Fit, Resample, check_fit, fit_image
 from plainfilm.data.grey import Channel
 from plainfilm.data.images import ImageLimits, ImageRef, read_image
 from plainfilm.data.messages import Decoded, receive, receive_decoded, refused, send, send_decoded
+from plainfilm.data.windows import FILE
 from plainfilm.errors import ImageError, ResourceError, UsageError
 
 _MAX_BATCH = 16  # images per message: the cost of a message is shared, and little is repeated after a death
@@ -85,18 +86,22 @@ def decode_images(
 
 @dataclass(frozen=True)
 class Job:
-    """How images are read and fitted: the same for all of them, sent once to each worker."""
+    """How images are read and fitted: the same for all of them, sent once to each worker.
+
+    `window` is for images that come as bytes; an `ImageRef` has its own.
+    """
 
     limits: ImageLimits
     size: tuple[int, int] | None
     fit: Fit
     resample: Resample
     channel: Channel
+    window: str = FILE
 
     def decode(self, index: int, source: ImageRef | bytes, *, view_side: int | None = None) -> Decoded:
         """Read and fit one image, here; with `view_side` also as a screen shows it, at most so many pixels a side."""
         try:
-            pixels, record = read_image(source, limits=self.limits, channel=self.channel)
+            pixels, record = read_image(source, limits=self.limits, channel=self.channel, window=self.window)
             view = None if view_side is None else _reduced(pixels, view_side)
             if self.size is None:
                 return Decoded(index, record, view=view)
@@ -116,13 +121,14 @@ class Job:
             "fit": self.fit,
             "resample": self.resample,
             "channel": self.channel,
+            "window": self.window,
         }
 
     @classmethod
     def from_json(cls, message: dict[str, Any]) -> Job:
         """What `to_json` told."""
         size = message["size"]
-        how = (message["fit"], message["resample"], message["channel"])
+        how = (message["fit"], message["resample"], message["channel"], message["window"])
         return cls(ImageLimits(**message["limits"]), tuple(size) if size else None, *how)
 
 
@@ -354,9 +360,9 @@ def _cannot_start(reason: str) -> ResourceError:
     return ResourceError(f"A decoding process could not be started: {reason}. {mend}", code="RES_WORKER")
 
 
-def _to_task(index: int, ref: ImageRef) -> tuple[int, str, str | None, int | None]:
+def _to_task(index: int, ref: ImageRef) -> tuple[int, str, str | None, int | None, str]:
     # Absolute: this process may change its folder while a worker runs.
-    return index, str(ref.path.absolute()), ref.member, ref.row
+    return index, str(ref.path.absolute()), ref.member, ref.row, ref.window
 
 
 # --- The worker -------------------------------------------------------------------------------------------
@@ -373,9 +379,9 @@ def main() -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             message, data = receive(incoming)
-            for index, path, member, row in message.get("tasks", ()):
+            for index, path, member, row, window in message.get("tasks", ()):
                 _bound_time(job.limits.max_seconds)
-                send_decoded(outgoing, job.decode(index, ImageRef(Path(path), member, row)))
+                send_decoded(outgoing, job.decode(index, ImageRef(Path(path), member, row, window)))
             if "view_side" in message:  # bytes that came along
                 _bound_time(job.limits.max_seconds)
                 send_decoded(outgoing, job.decode(0, bytes(data), view_side=message["view_side"]))

@@ -67,6 +67,7 @@ def train_fold(
         fitting=options.fitting,
         options=options.intensity,
         pretrained=(described.mean, described.std) if options.model.weights else None,
+        window=options.source.window,
         seed=options.training.seed,
     )
     model, head = _build(options, num_classes=len(classes), image_size=pixels.shape[1])

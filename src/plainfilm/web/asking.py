@@ -47,7 +47,9 @@ class Desk:
         self.served = served
         self.is_open = False
         self._counters = counters
-        self._pool = DecoderPool(Job(image_limits, size, preprocessing.fit, preprocessing.resample, "grey"), decoders)
+        self._pool = DecoderPool(
+            Job(image_limits, size, preprocessing.fit, preprocessing.resample, "grey", preprocessing.window), decoders
+        )
         self._reading = ThreadPoolExecutor(decoders, thread_name_prefix="plainfilm-reading")
         self._model = ThreadPoolExecutor(1, thread_name_prefix="plainfilm-model")
         self._batcher: Batcher[Prepared, Answer] = Batcher(

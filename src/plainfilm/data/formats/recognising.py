@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from plainfilm.data.dicom.elements import looks_like_dicom
 from plainfilm.data.formats.header import Format, unpack
 from plainfilm.data.refusals import refuse
 
@@ -47,6 +48,7 @@ SUFFIXES: dict[Format, tuple[str, ...]] = {
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp", ".dib"),
     "WEBP": (".webp",),
+    "DICOM": (".dcm", ".dicom", ".ima"),
 }
 
 _BMP_HEADER_SIZES = (12, 16, 40, 52, 56, 64, 108, 124)
@@ -57,7 +59,7 @@ def recognise(data: bytes) -> Format:
     if not data:
         refuse("IMG_EMPTY", "Zero bytes.")
     if data[128:132] == b"DICM":  # first: its preamble may pose as TIFF, or as a program
-        refuse("IMG_FORMAT_NOT_ALLOWED", "DICOM.")
+        return "DICOM"
     for magic, name in _MAGIC.items():
         if data.startswith(magic):
             return name
@@ -67,7 +69,16 @@ def recognise(data: bytes) -> Format:
         return "WEBP"
     if data[:2] == b"BM" and len(data) >= 18 and unpack("<I", data, 14)[0] in _BMP_HEADER_SIZES:
         return "BMP"
+    if looks_like_dicom(data):
+        return "DICOM"
     return _refuse_foreign(data)
+
+
+def is_misnamed(name: Format, suffix: str) -> bool:
+    """Whether a file's ending is that of another format; DICOM files may end in anything, as in `1.2.840.3`."""
+    if name == "DICOM":
+        return any(suffix in others for other, others in SUFFIXES.items() if other != name)
+    return suffix not in ("", *SUFFIXES[name])
 
 
 def _refuse_foreign(data: bytes) -> NoReturn:
