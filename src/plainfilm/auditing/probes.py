@@ -128,6 +128,11 @@ class Probe:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     draw: Callable[[], tuple[Picture, ...]] = tuple
 
+    @cached_property
+    def pictures(self) -> tuple[Picture, ...]:
+        """What `draw` makes, drawn once however often the findings are asked for."""
+        return self.draw()
+
 
 def container_probe(setting: Setting) -> Probe:
     """B1: the file without its pixels."""

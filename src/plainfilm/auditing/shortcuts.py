@@ -184,7 +184,7 @@ def _finding(probe: Probe, probed: Probed, p: float, setting: Setting, model_sco
             "patients_with_several_labels": setting.design.n_mixed,
             **probe.details,
         },
-        pictures=probe.draw() if verdict != "PASS" else (),
+        pictures=probe.pictures if verdict != "PASS" else (),
         tables=probe.tables,
     )
 

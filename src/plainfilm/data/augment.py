@@ -38,6 +38,8 @@ def make_augmentation(options: AugmentOptions) -> Augmentation | None:
     Draws come from torch's global generator, so that seeding it makes them repeatable. What leaves the frame on one
     side is replaced by the border's own value, so that a black wedge does not become a class.
     """
+    if not options.augment:
+        return None
     from kornia.augmentation import (  # takes seconds to import
         AugmentationSequential,
         RandomAffine,
@@ -46,7 +48,7 @@ def make_augmentation(options: AugmentOptions) -> Augmentation | None:
     )
 
     steps: list[Any] = []
-    if options.augment and any((options.rotation, options.shift, options.zoom, options.shear)):
+    if any((options.rotation, options.shift, options.zoom, options.shear)):
         steps.append(
             RandomAffine(
                 degrees=options.rotation,
@@ -57,12 +59,12 @@ def make_augmentation(options: AugmentOptions) -> Augmentation | None:
                 p=1.0,
             )
         )
-    if options.augment and options.horizontal_flip:
+    if options.horizontal_flip:
         steps.append(RandomHorizontalFlip(p=0.5))
-    if options.augment and options.vertical_flip:
+    if options.vertical_flip:
         steps.append(RandomVerticalFlip(p=0.5))
     geometry = AugmentationSequential(*steps, data_keys=["input"]) if steps else None
-    shading = _shading(options) if options.augment and (options.brightness or options.contrast) else None
+    shading = _shading(options) if options.brightness or options.contrast else None
     if geometry is None and shading is None:
         return None
 

@@ -12,6 +12,7 @@ from torch import nn
 from plainfilm.errors import UsageError, unknown_name
 from plainfilm.models.classic import LeNet5, MultiLayerPerceptron, Perceptron
 from plainfilm.models.heads import ConvTop, Head
+from plainfilm.models.imports import import_torchvision
 from plainfilm.models.resnet1d import ResNet1d
 from plainfilm.models.weights import HubFile
 
@@ -245,15 +246,13 @@ def _texts(*values: Any) -> Iterable[str]:
 
 
 def _torchvision_names() -> list[str]:
-    import torchvision
-
+    torchvision = import_torchvision()
     names: list[str] = torchvision.models.list_models(module=torchvision.models)
     return names
 
 
 def _torchvision(name: str) -> Architecture:
-    import torchvision
-
+    torchvision = import_torchvision()
     preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     size = preset.crop_size[0]
     # These two were trained on [-1, 1] elsewhere; torchvision converts its usual normalisation inside the

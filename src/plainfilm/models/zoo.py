@@ -25,12 +25,14 @@ from plainfilm.errors import UsageError, unknown_name
 from plainfilm.models.adapters import Adapter, adapt_to_one_channel
 from plainfilm.models.families import OWN, Architecture, all_names, find_architecture
 from plainfilm.models.heads import SMALLEST_MAP, ConvTop, Head, Headed, LinearHead
-from plainfilm.models.parts import feature_maps, output_shape, pooled_features
+from plainfilm.models.parts import feature_maps, pooled_features
+from plainfilm.models.patterns import Patterns
 from plainfilm.models.weights import fetch_weights, load_weights, read_weights
 
 logger = logging.getLogger(__name__)
 
 PRETRAINED = "pretrained"
+_patterns = Patterns(8)  # a training of several folds builds the same model twice for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,10 +253,15 @@ def _assembled(
         return _adapted(backbone, architecture, adapter)
     size = image_size or architecture.input_size
     try:
-        features = (feature_maps if head == "conv" else pooled_features)(backbone, image_size=size)
+        features, (_, channels, *side) = _patterns.take_apart(
+            backbone,
+            (architecture, num_classes, image_size),
+            feature_maps if head == "conv" else pooled_features,
+            in_channels=len(architecture.mean),
+            image_size=size,
+        )
     except UsageError as error:
         raise error.located(architecture.name) from None
-    _, channels, *side = output_shape(features, in_channels=len(architecture.mean), image_size=size)
     if head == "linear":
         return Headed(_adapted(features, architecture, adapter), LinearHead(channels, num_classes))
     if min(side) < SMALLEST_MAP:

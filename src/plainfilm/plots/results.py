@@ -198,12 +198,17 @@ def contact_sheet(images: Sequence[Array], captions: Sequence[str], *, columns: 
         columns: Pictures in a row.
     """
     rows = max(1, math.ceil(len(images) / columns))
+    cell_width, cell_height = 1 / columns, 1 / rows
     with house_style():
-        figure = Figure(figsize=(1.25 * columns, 1.6 * rows), layout="constrained")
-        cells = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax in cells:
+        figure = Figure(figsize=(1.25 * columns, 1.6 * rows))
+        for place, (image, caption) in enumerate(zip(images, captions, strict=False)):
+            row, column = divmod(place, columns)
+            left, bottom = column * cell_width, 1 - (row + 1) * cell_height
+            # Placed by hand: finding places for a sheet of pictures takes longer than drawing them.
+            ax = figure.add_axes(
+                (left + 0.03 * cell_width, bottom + 0.21 * cell_height, 0.94 * cell_width, 0.77 * cell_height)
+            )
             ax.set_axis_off()
-        for ax, image, caption in zip(cells, images, captions, strict=False):
             ax.imshow(to_eight_bits(image), cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
             # Two short lines: one that is wider than its picture would shrink all pictures.
             label = "\n".join(textwrap.wrap(readable(caption, limit=34), 19, max_lines=2, placeholder="..."))

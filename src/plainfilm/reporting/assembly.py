@@ -60,11 +60,12 @@ def describe_run(
     """Everything about a run that no other file holds, ready for JSON."""
     from plainfilm.models import describe_model
 
+    name = options.model.model
     model = describe_model(
-        options.model.model,
+        name,
         num_classes=len(table.classes),
         adapter=options.model.adapter,
-        image_size=options.model.image_size,
+        image_size=options.model.image_size or describe_model(name, measure=False).input_size,
         head=folds[0]["head"] if folds else options.model.head,
     )
     return {

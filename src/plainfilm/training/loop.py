@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -134,6 +133,8 @@ class _Training:
         options: TrainingOptions,
         facts: dict[str, Any],
     ) -> None:
+        from lightning_fabric import Fabric  # brings torch's compiler with it: seconds
+
         torch.set_num_threads(facts["threads"])
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would say the precision on every start
         self._fabric = Fabric(accelerator=facts["device"], devices=1, precision=facts["precision"])
