@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit kill clean
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without; about an hour"
 	@echo "make bench-recovery  patients recovered from phantoms and from the real slices"
 	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about an hour"
+	@echo "make bench-bridge  DICOM images in over loopback, reports and overlays out"
 	@echo "make kill    trainings killed at random and resumed; about ten minutes"
 
 $(READY): pyproject.toml
@@ -55,6 +56,9 @@ bench-recovery: $(READY)
 
 bench-coverage: $(READY)
 	$(BIN)/python -m benchmarks.coverage
+
+bench-bridge: $(READY)
+	$(BIN)/python -m benchmarks.bridge_round_trip --overlay
 
 kill: $(READY)
 	$(BIN)/python -m benchmarks.kill --kills 20

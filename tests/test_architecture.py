@@ -41,6 +41,7 @@ ORDER = (
     "exploration",
     "explanation",
     "dicom_results",
+    "bridge",
     "auditing",
     "config",
     "runs",

@@ -21,6 +21,7 @@ _HOME = {
     "Table": "plainfilm.data.table",
     "audit": "plainfilm.verbs",
     "audit_printed_report": "plainfilm.verbs",
+    "bridge": "plainfilm.verbs",
     "compare": "plainfilm.verbs",
     "create_model": "plainfilm.models",
     "evaluate": "plainfilm.verbs",
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "audit",
     "audit_printed_report",
+    "bridge",
     "compare",
     "create_model",
     "evaluate",
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from plainfilm.verbs import (
         audit,
         audit_printed_report,
+        bridge,
         compare,
         evaluate,
         explain,

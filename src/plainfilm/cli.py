@@ -35,6 +35,7 @@ COMMANDS = {  # what is typed: where it is, relative to plainfilm.commands, and 
     "compare": ("comparing:compare", "Which run is better, by how much, and how many patients it would take."),
     "predict": ("running:predict", "Score images with a trained model."),
     "serve": ("serving:serve", "Answer images over HTTP, and show a page for them, on this machine."),
+    "bridge": ("bridging:bridge", "A DICOM node: images come in, reports go back."),
     "report": ("running:report", "Write a run's report again from its files."),
     "models": ("asking:models", "List models with parameters, FLOPs, weights and licences."),
     "recipe list": ("recipes:list_recipes", "The papers' experiments."),

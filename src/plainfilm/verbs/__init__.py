@@ -1,6 +1,7 @@
 """The public calls, one per command: what the command line can do, these can."""
 
 from plainfilm.verbs.auditing import audit, audit_printed_report
+from plainfilm.verbs.bridging import bridge
 from plainfilm.verbs.comparing import compare
 from plainfilm.verbs.explaining import explain
 from plainfilm.verbs.exploring import explore
@@ -11,6 +12,7 @@ from plainfilm.verbs.training import plan, report, train
 __all__ = [
     "audit",
     "audit_printed_report",
+    "bridge",
     "compare",
     "evaluate",
     "explain",

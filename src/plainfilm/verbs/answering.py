@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.sr.coding import Code
 
+    from plainfilm.dicom_results.secondary_capture import Heat
     from plainfilm.dicom_results.sources import SourceImage
 
 CONTENTS = "results.csv"  # which report and overlay belongs to which image
+AT_ONCE = 64  # overlays that are in memory together
 View = npt.NDArray[Any]
 
 
@@ -103,6 +105,7 @@ class ResultMaker:
             views: By row, an image as it is shown below its heat; else as the model was given it.
         """
         from plainfilm.dicom_results.header import new_uid
+        from plainfilm.dicom_results.secondary_capture import make_capture
         from plainfilm.dicom_results.sources import by_series
         from plainfilm.dicom_results.structured_report import make_report
 
@@ -115,41 +118,39 @@ class ResultMaker:
             if painter is None:
                 continue
             series_uid = new_uid(self.options.uid_root)
-            for place, row in enumerate(rows, start=1):
-                shown = self._overlay(sources[row], answers[row], row, pixels, painter, views, series_uid, place)
-                yield Result("overlay", (row,), shown)
+            for start in range(0, len(rows), AT_ONCE):
+                some = rows[start : start + AT_ONCE]
+                shown = self._overlays(some, answers, pixels, painter, views or {})
+                for number, (row, heat) in enumerate(zip(some, shown, strict=True), start=start + 1):
+                    capture = make_capture(
+                        sources[row], answers[row], heat, self.model, self.options, series_uid=series_uid, number=number
+                    )
+                    yield Result("overlay", (row,), capture)
 
-    def _overlay(
+    def _overlays(
         self,
-        source: SourceImage,
-        answer: Answer,
-        row: int,
+        rows: Sequence[int],
+        answers: Sequence[Answer],
         pixels: PixelStore,
         painter: HeatPainter,
-        views: Mapping[int, View] | None,
-        series_uid: str,
-        number: int,
-    ) -> Dataset:
-        from plainfilm.dicom_results.secondary_capture import Heat, make_capture
+        views: Mapping[int, View],
+    ) -> list[Heat]:
+        """The heat of what is found in each image, or else of what is most probable."""
+        from plainfilm.dicom_results.secondary_capture import Heat
 
-        shown_class = answer.finding or answer.predicted
-        wanted = np.array([answer.classes.index(shown_class)], dtype=np.intp)
-        heat = painter.heat(pixels.take(np.array([row])), wanted)[0]
-        view = None if views is None else views.get(row)
-        if view is None:
-            image: View = pixels.stored(np.array([row]))[0][0]
-        else:
-            image, fit = view, self.predictor.config.preprocessing.fit
-            heat = unfit(heat, height=view.shape[0], width=view.shape[1], fit=fit)
-        return make_capture(
-            source,
-            answer,
-            Heat(image=image, heat=heat, of_class=shown_class, method=METHOD, check=painter.check),
-            self.model,
-            self.options,
-            series_uid=series_uid,
-            number=number,
-        )
+        named = [answers[row].finding or answers[row].predicted for row in rows]
+        classes = self.predictor.config.classes
+        taken = pixels.take(np.array(rows))
+        maps = painter.heat(taken, np.array([classes.index(name) for name in named], dtype=np.intp))
+        found = []
+        for place, (row, name) in enumerate(zip(rows, named, strict=True)):
+            image: View = views.get(row, taken.stored(np.array([place]))[0][0])
+            heat = maps[place]
+            if row in views:
+                fit = self.predictor.config.preprocessing.fit
+                heat = unfit(heat, height=image.shape[0], width=image.shape[1], fit=fit)
+            found.append(Heat(image=image, heat=heat, of_class=name, method=METHOD, check=painter.check))
+        return found
 
 
 # --- into a folder ------------------------------------------------------------------------------------------
