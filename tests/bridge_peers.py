@@ -17,7 +17,7 @@ from pydicom import Dataset, dcmread
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 
 from plainfilm import verbs
-from plainfilm.bridge.options import BridgeOptions
+from plainfilm.bridging.options import BridgeOptions
 from plainfilm.bundle import Architecture, BundleConfig, save_bundle
 from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.dicom_results.unheard import silence_loggers

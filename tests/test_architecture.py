@@ -41,7 +41,7 @@ ORDER = (
     "exploration",
     "explanation",
     "dicom_results",
-    "bridge",
+    "bridging",
     "auditing",
     "config",
     "runs",

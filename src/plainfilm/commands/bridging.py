@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from plainfilm.bridge.options import BridgeOptions
+from plainfilm.bridging.options import BridgeOptions
 from plainfilm.dicom_results.options import DicomResultOptions
 from plainfilm.terminal import Terminal
 

@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from plainfilm import __version__
+from plainfilm.data.dicom.tags import OWN_MANUFACTURER
 from plainfilm.dicom_results.unheard import unheard
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from plainfilm.dicom_results.options import DicomResultOptions
     from plainfilm.dicom_results.sources import SourceImage
 
-MANUFACTURER = "plainfilm (research software)"
 UTF8 = "ISO_IR 192"
 TEXTS = ("LO", "LT", "PN", "SH", "ST", "UC", "UT")  # the value representations that a character set is about
 
@@ -103,7 +103,7 @@ def nameless(source: SourceImage) -> Dataset:
 def equipment(model: ModelIdentity) -> dict[str, Any]:
     """Who made a result."""
     return {
-        "manufacturer": MANUFACTURER,
+        "manufacturer": OWN_MANUFACTURER,
         "manufacturer_model_name": model.name[:64],
         "software_versions": __version__,
         "device_serial_number": model.device_uid.removeprefix("2.25.")[:64],

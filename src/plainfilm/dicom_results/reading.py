@@ -8,9 +8,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plainfilm.data.dicom.tags import OWN_MANUFACTURER
 from plainfilm.dicom_results import coding
 from plainfilm.dicom_results.answers import CLASSES, Answer, Outcome
-from plainfilm.dicom_results.header import MANUFACTURER
 from plainfilm.dicom_results.unheard import unheard
 from plainfilm.errors import DataError
 
@@ -76,7 +76,7 @@ def read_result(path: str | Path) -> Result:
             data = file.read(MAX_BYTES + 1)
         with unheard():
             report = _open(data)
-            if str(report.get("Manufacturer")) != MANUFACTURER:
+            if str(report.get("Manufacturer")) != OWN_MANUFACTURER:
                 raise ValueError("made by another")
             return _result(report)
     except Exception as error:  # the library fails in every way there is, and quotes what it read

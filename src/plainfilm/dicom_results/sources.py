@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from plainfilm.data.dicom.elements import walk_file
 from plainfilm.dicom_results.unheard import unheard
 from plainfilm.errors import DataError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 LONGEST_UID = 64
+MAX_INFLATED = 512 << 20  # bytes that a deflated file may unpack to
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,7 @@ def read_source(data: bytes, *, frame: int | None = None) -> SourceImage:
     from pydicom import dcmread
 
     try:
+        walk_file(data, max_inflated=MAX_INFLATED)  # bounds depth and lengths before pydicom, which does not
         with unheard():
             header = dcmread(BytesIO(data), stop_before_pixels=True, force=True)
             uids = {name: _text(header, name) for name in UIDS}

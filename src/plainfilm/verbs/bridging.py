@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plainfilm.bridge.options import BridgeOptions
+from plainfilm.bridging.options import BridgeOptions
 from plainfilm.dicom_results.options import DicomResultOptions
 from plainfilm.errors import ImageError
 from plainfilm.progress import Progress, Silent
@@ -17,7 +17,7 @@ from plainfilm.verbs.overlaying import HeatPainter
 from plainfilm.verbs.predicting import Predictor
 
 if TYPE_CHECKING:
-    from plainfilm.bridge.receiving import Admitted
+    from plainfilm.bridging.receiving import Admitted
     from plainfilm.data.decoders import DecoderPool
     from plainfilm.data.messages import Decoded
 
@@ -53,8 +53,8 @@ def bridge(
         UsageError: `BRG_...` or `MISSING_EXTRA`; `XAI_...` for an overlay of a model that was not checked.
         ResourceError: `RES_PORT` or `RES_LOCKED`.
     """
-    from plainfilm.bridge.delivering import sender_for
-    from plainfilm.bridge.running import Bridge, check_bridge
+    from plainfilm.bridging.delivering import sender_for
+    from plainfilm.bridging.running import Bridge, check_bridge
     from plainfilm.data.decoders import DecoderPool
     from plainfilm.data.images import ImageLimits
     from plainfilm.data.workers import Job
@@ -66,7 +66,7 @@ def bridge(
     painter = HeatPainter.of(Path(run), predictor, None) if dicom.overlay else None
     preprocessing = predictor.config.preprocessing
     size = (preprocessing.height, preprocessing.width)
-    job = Job(ImageLimits(), size, preprocessing.fit, preprocessing.resample, "grey")
+    job = Job(ImageLimits(), size, preprocessing.fit, preprocessing.resample, "grey", preprocessing.window)
     with locked(options.spool), DecoderPool(job, max(1, workers)) as pool:
         door = _Door(pool, None if painter is None else VIEW_SIDE)
         answerer = _Answerer(maker, painter)
@@ -83,7 +83,7 @@ class _Door:
         self._pool, self._view_side = pool, view_side
 
     def admit(self, data: bytes) -> Admitted:
-        from plainfilm.bridge.receiving import Admitted
+        from plainfilm.bridging.receiving import Admitted
         from plainfilm.dicom_results.sources import read_source
 
         decoded = self._pool.decode(data, view_side=self._view_side)

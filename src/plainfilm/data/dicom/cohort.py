@@ -179,7 +179,7 @@ def _frames(
 
 def _why_left_out(facts: FileFacts, options: DicomOptions) -> tuple[str, str] | None:
     if facts.skipped:
-        return "SKIP_NO_PIXELS", facts.skipped
+        return "SKIP_DERIVED" if facts.is_derived else "SKIP_NO_PIXELS", facts.skipped
     conditions = [parse_condition(condition) for condition in options.series]
     if facts.refused is None and conditions and not is_wanted(facts.columns, conditions):
         return "SKIP_SERIES", "not of the series asked for."

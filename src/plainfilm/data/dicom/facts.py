@@ -11,7 +11,18 @@ from pathlib import Path
 from plainfilm.data.dicom.attributes import has_value, spoken, text
 from plainfilm.data.dicom.elements import PIXEL_TAGS, Walk, looks_like_dicom, walk_file
 from plainfilm.data.dicom.header import count_frames
-from plainfilm.data.dicom.tags import ACCESSION, BURNT_IN, INSTANCE, PATIENT_ID, SERIES, STUDY, Tag, clean_value
+from plainfilm.data.dicom.tags import (
+    ACCESSION,
+    ACQUISITION,
+    BURNT_IN,
+    INSTANCE,
+    OWN_MANUFACTURER,
+    PATIENT_ID,
+    SERIES,
+    STUDY,
+    Tag,
+    clean_value,
+)
 from plainfilm.errors import ImageError
 
 _FIRST_BYTES = 1 << 16
@@ -32,6 +43,7 @@ class FileFacts:
         frames: How many images.
         columns: Values for the table, by column.
         skipped: Why it is not meant as an image, or empty.
+        is_derived: Whether plainfilm made it: a report or an overlay.
         refused: Code and sentence, where its header cannot be used; or None.
     """
 
@@ -43,6 +55,7 @@ class FileFacts:
     frames: int = 1
     columns: dict[str, str | None] = field(default_factory=dict)
     skipped: str = ""
+    is_derived: bool = False
     refused: tuple[str, str] | None = None
 
 
@@ -96,11 +109,14 @@ def _facts(walk: Walk, tags: Sequence[Tag]) -> FileFacts:
         frames=count_frames(walk),
         columns=columns,
         skipped=_why_skipped(walk),
+        is_derived=_is_ours(walk),
     )
 
 
 def _why_skipped(walk: Walk) -> str:
     """Why an object is not meant as an image; one that has a size but no pixels was meant as one."""
+    if _is_ours(walk):
+        return "plainfilm made it: a report or an overlay."
     if walk.media_class == _DIRECTORY:
         return "an index of other files, which are listed where they lie."
     if not walk.reached_pixels and not any(has_value(walk, tag) for tag in (0x00280010, *PIXEL_TAGS)):
@@ -108,3 +124,7 @@ def _why_skipped(walk: Walk) -> str:
     if text(walk, 0x00080060) == "SEG":
         return "a DICOM segmentation, which is a mask."
     return ""
+
+
+def _is_ours(walk: Walk) -> bool:
+    return text(walk, ACQUISITION["Manufacturer"].number) == OWN_MANUFACTURER

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from plainfilm.errors import UsageError, nearest_name
 
+OWN_MANUFACTURER = "plainfilm (research software)"  # of what plainfilm itself writes as DICOM
+
 
 class Tag(NamedTuple):
     """One element that may become a column."""

@@ -8,9 +8,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from plainfilm.bridge.addresses import Peer, parse_peer
-from plainfilm.bridge.options import BridgeOptions
-from plainfilm.bridge.spool import Spool
+from plainfilm.bridging.addresses import Peer, parse_peer
+from plainfilm.bridging.options import BridgeOptions
+from plainfilm.bridging.spool import Spool
 from plainfilm.dicom_results.unheard import unheard
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from plainfilm.bridge.addresses import check_title, parse_peer
+from plainfilm.bridging.addresses import check_title, parse_peer
 from plainfilm.errors import UsageError
 
 

@@ -10,11 +10,11 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
-from plainfilm.bridge.addresses import check_service, is_this_machine, parse_peer
-from plainfilm.bridge.delivering import Courier, Sender
-from plainfilm.bridge.options import BridgeOptions
-from plainfilm.bridge.receiving import Admitted, Door, Receiver
-from plainfilm.bridge.spool import Spool
+from plainfilm.bridging.addresses import check_service, is_this_machine, parse_peer
+from plainfilm.bridging.delivering import Courier, Sender
+from plainfilm.bridging.options import BridgeOptions
+from plainfilm.bridging.receiving import Admitted, Door, Receiver
+from plainfilm.bridging.spool import Spool
 from plainfilm.errors import PlainfilmError, UsageError
 
 FINISHING = 20.0  # seconds that senders, the model and the receiver each get when the bridge stops

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from plainfilm.bridge.options import BridgeOptions
-from plainfilm.dicom_results.header import MANUFACTURER
+from plainfilm.bridging.options import BridgeOptions
+from plainfilm.data.dicom.tags import OWN_MANUFACTURER
 from plainfilm.dicom_results.sources import SourceImage
 from plainfilm.dicom_results.unheard import silence_loggers
 from plainfilm.errors import DataError, PlainfilmError, ResourceError
@@ -29,6 +29,7 @@ OUR_PDU = 1 << 17  # what we tell senders to use
 MOST_COMMAND = 1 << 16  # bytes of the words around an object
 FAR_TOO_LARGE = 8  # times the limit: the sender is cut off instead of being heard out
 SILENCE = 60.0  # seconds
+GREETING = 10.0  # seconds within which a sender says who it is: until then it takes up one of the few places
 PDU_SECONDS = 60.0  # for one unit, however slowly its bytes drip
 
 # Uncompressed, and the compressions that the permissive decoders read. Not deflated: it may unpack to anything.
@@ -111,7 +112,8 @@ class Receiver:
         ae.require_calling_aet = list(self._options.calling_ae)
         ae.maximum_associations = self._options.most_associations
         ae.maximum_pdu_size = OUR_PDU
-        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = SILENCE
+        ae.acse_timeout = GREETING
+        ae.dimse_timeout = ae.network_timeout = SILENCE
         ae.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
             uid = context.abstract_syntax
@@ -226,7 +228,7 @@ class Receiver:
         request: Any = event.request
         if source.instance != (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)):
             raise DataError("the object is not the one that was announced.", code="BRG_MISMATCH")
-        if str(source.header.get("Manufacturer")) == MANUFACTURER:
+        if str(source.header.get("Manufacturer")) == OWN_MANUFACTURER:
             raise DataError("a picture that plainfilm made.", code="SKIP_DERIVED")
         study = source.series[0]
         if sender.patient_of.setdefault(study, source.patient) != source.patient:
