@@ -324,6 +324,18 @@ def test_faxed_pages_are_read(compression, white_is_zero):
     assert ("white-is-zero" in notes_of(data)) == white_is_zero
 
 
+@pytest.mark.parametrize("compression", ["group4", "jpeg"])
+def test_a_compressed_tiff_that_libtiff_only_complains_of_is_refused(compression, capfd):
+    pixels = noise() > 127 if compression == "group4" else noise()
+    whole = encoded(pixels, "TIFF", compression=compression)
+    middle = 8 + (len(whole) - 8) // 3
+    damaged = whole[:middle] + bytes([255, 0xC3]) + whole[middle + 2 :]
+
+    assert pixels_of(whole).shape == (64, 64)
+    assert refusal(damaged) == "IMG_CORRUPT"
+    assert capfd.readouterr().err == ""  # and it does not talk to the terminal
+
+
 def test_bigtiff_is_read():
     assert np.array_equal(pixels_of(encoded(noise(), "TIFF", big_tiff=True)), noise())
 

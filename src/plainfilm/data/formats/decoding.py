@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,7 +35,8 @@ _PLUGINS: dict[Format, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
 
 _STORED_MODES = {2: "LA", 3: "RGB", 4: "RGBA"}
 
-_WARNING_FILTERS = threading.Lock()  # they belong to the whole process
+_WHOLE_PROCESS = threading.Lock()  # warning filters and standard error belong to it
+_LIBTIFF_COMPLAINTS = re.compile(rb"^(?:Fax\w*|JPEG\w*|tempfile\.tif): .*\n?", re.MULTILINE)
 
 
 class Samples(NamedTuple):
@@ -49,8 +53,11 @@ def decode(header: Header) -> Samples:
 
     Any warning of Pillow is raised as an error; what a decoder may raise is not narrowed down here.
     """
-    with _warnings_refuse():
-        return _decode(header)
+    with _WHOLE_PROCESS, _warnings_refuse():
+        if header.format != "TIFF":
+            return _decode(header)
+        with _complaints_refuse():
+            return _decode(header)
 
 
 def _decode(header: Header) -> Samples:
@@ -80,10 +87,37 @@ def _decode(header: Header) -> Samples:
 @contextmanager
 def _warnings_refuse() -> Iterator[None]:
     """Make each Pillow warning (a bomb, a bad tag) an error."""
-    with _WARNING_FILTERS, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         warnings.simplefilter("error", RuntimeWarning)
         yield
+
+
+@contextmanager
+def _complaints_refuse() -> Iterator[None]:
+    """Refuse what libtiff fills up with a guess: of a damaged fax or JPEG it only prints that it could not go on.
+
+    What anybody else prints on standard error meanwhile is passed on.
+    """
+    with tempfile.TemporaryFile() as caught:
+        try:
+            real = os.dup(2)
+        except OSError:  # there is no standard error to print to
+            yield
+            return
+        try:
+            os.dup2(caught.fileno(), 2)
+            yield
+        finally:
+            os.dup2(real, 2)
+            caught.seek(0)
+            said = caught.read()
+            complaints, others = _LIBTIFF_COMPLAINTS.findall(said), _LIBTIFF_COMPLAINTS.sub(b"", said)
+            if others:
+                os.write(real, others)
+            os.close(real)
+    if complaints:
+        refuse("IMG_CORRUPT", "Its compressed samples are damaged.")
 
 
 def _both_halves(plugin: Callable[[io.BytesIO], ImageFile.ImageFile], data: bytes) -> NDArray[Any]:
