@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill clean
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit kill fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +20,8 @@ help:
 	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about an hour"
 	@echo "make bench-bridge  DICOM images in over loopback, reports and overlays out"
 	@echo "make kill    trainings killed at random and resumed; about ten minutes"
+	@echo "make kill    200 trainings killed at random and resumed; about twenty minutes"
+	@echo "make fuzz    100,000 spoilt files through the readers; about ten minutes"
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -61,7 +64,10 @@ bench-bridge: $(READY)
 	$(BIN)/python -m benchmarks.bridge_round_trip --overlay
 
 kill: $(READY)
-	$(BIN)/python -m benchmarks.kill --kills 20
+	$(BIN)/python -m benchmarks.kill
+
+fuzz: $(READY)
+	$(BIN)/python -m benchmarks.fuzz_images --mutants 12500
 
 clean:
 	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,7 +6,8 @@
 Each mutant follows from the seed, the format and its number. It is read in a process of its own kind: address space
 and time are bounded as in the decoding workers. A fault is an exception that is not ours, a code that is not
 documented, an image that is not what its record says, an image of which the decoder complained, a death of the
-process, over 5 s, or over 512 MiB of memory at the peak. The file of each fault is kept (`--keep`). Ends with 1 if there was any.
+process, over 5 s, or over 512 MiB of memory at the peak. The file of each fault is kept (`--keep`). Ends with 1 if
+there was any.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def mutant(kind: str, number: int, seed: int, sound: list[bytes]) -> bytes:
 # --- inside a worker ----------------------------------------------------------------------------------------
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818 - it is one of the reader, not of this program
     """What must not happen, in a word or two."""
 
 

@@ -136,7 +136,11 @@ def _parquet() -> Iterator[bytes]:
     named = pa.table({"image": cells, "label": labels, "patient_id": patients})
     listed = pa.table({"path": [f"images/{n}.png" for n in range(4)], "label": labels, "split": ["train"] * 4})
     for table in (named, bare, listed):
-        for options in ({"compression": "none"}, {"compression": "snappy"}, {"compression": "zstd", "row_group_size": 2}):
+        for options in (
+            {"compression": "none"},
+            {"compression": "snappy"},
+            {"compression": "zstd", "row_group_size": 2},
+        ):
             stream = io.BytesIO()
             pq.write_table(table, stream, **options)
             yield stream.getvalue()
@@ -144,7 +148,9 @@ def _parquet() -> Iterator[bytes]:
 
 def _csv() -> Iterator[bytes]:
     head = "path,label,patient_id,split,age,note"
-    rows = [f'images/{n}.png,{("ill", "well")[n % 2]},{n // 2:03},train,{40 + n},"two\nlines, ""{n}"""' for n in range(12)]
+    rows = [
+        f'images/{n}.png,{("ill", "well")[n % 2]},{n // 2:03},train,{40 + n},"two\nlines, ""{n}"""' for n in range(12)
+    ]
     text = "\n".join([head, *rows]) + "\n"
     yield text.encode()
     yield text.replace("\n", "\r\n").encode("utf-8-sig")
@@ -158,7 +164,9 @@ def _dicom() -> Iterator[bytes]:
     deep = (pixels(np.uint16) >> 4).astype("<u2")
     yield dicom_bytes(deep, bits=12)
     yield dicom_bytes(deep, bits=12, syntax=ImplicitVRLittleEndian, photometric="MONOCHROME1")
-    yield dicom_bytes(deep, bits=12, syntax=DeflatedExplicitVRLittleEndian, WindowCenter=[100, 900], WindowWidth=[50, 2000])
+    yield dicom_bytes(
+        deep, bits=12, syntax=DeflatedExplicitVRLittleEndian, WindowCenter=[100, 900], WindowWidth=[50, 2000]
+    )
     yield dicom_bytes((deep.astype("<i2") - 1024), bits=16, signed=True, RescaleSlope="1.5", RescaleIntercept="-1024")
     yield dicom_bytes(deep.astype(">u2"), bits=12, syntax=ExplicitVRBigEndian)
     yield dicom_bytes(_stack(), bits=8, NumberOfFrames=4)

@@ -17,26 +17,43 @@ from random import Random
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 NUMBERS = (0, 1, 2, 7, 8, 127, 128, 255, 256, 1000, 32767, 32768, 65535, 65536, 10**6, 2**31 - 1, 2**31, 2**32 - 1)
 
+TIFF_TAGS = (254, *range(256, 260), 262, 273, 277, 278, 279, 284, 317, 320, *range(322, 326), 330, 338, 339, 34665)
+DICOM_TAGS = (
+    *((0x0028, tag) for tag in (0x2, 0x4, 0x8, 0x10, 0x11, 0x100, 0x101, 0x102, 0x103, 0x1050, 0x1051, 0x1053, 0x3010)),
+    *((0xFFFE, tag) for tag in (0xE000, 0xE00D, 0xE0DD)),
+    *((0x7FE0, 0x0010), (0x0002, 0x0010), (0x5200, 0x9230)),
+)
+SYNTAXES = ("2\0", "2.1", "2.2", "2.5", "2.1.99", "2.4.50", "2.4.80", "2.4.90")
+
 TOKENS: dict[str, tuple[bytes, ...]] = {
-    "png": (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"acTL", b"fdAT", b"eXIf", b"iCCP", b"zTXt", b"gAMA"),
-    "jpeg": tuple(bytes((0xFF, marker)) for marker in (*range(0xC0, 0xE2), 0xEE, 0xFE, 0x00, 0xFF)) + (b"Adobe\0",),
+    "png": tuple(b"IHDR PLTE IDAT IEND tRNS acTL fdAT eXIf iCCP zTXt gAMA".split()),
+    "jpeg": (*(bytes((0xFF, marker)) for marker in (*range(0xC0, 0xE2), 0xEE, 0xFE, 0x00, 0xFF)), b"Adobe\0"),
     "tiff": (
-        *(struct.pack("<HH", tag, kind) for tag in (254, 256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 320, 322, 324, 325, 330, 338, 339, 34665) for kind in (1, 3, 4, 5, 16)),
-        b"II*\0", b"MM\0*", b"II+\0",
-    ),  # fmt: skip
-    "bmp": (b"BM", struct.pack("<I", 12), struct.pack("<I", 124), b"BGRs", b"\x01\0\x01\0", b"\x03\0\0\0", b"\0\0", b"\0\1"),
-    "webp": (b"RIFF", b"WEBP", b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"EXIF", b"ICCP", b"\x9d\x01\x2a", b"/"),
-    "npz": (b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"\x93NUMPY\x01\0", b"\x93NUMPY\x02\0", b"'|O'", b"'>f8'", b"'<U4'", b"True", b"(99999999999,)", b"(-1,)", b"../x.npy"),
-    "parquet": (b"PAR1", b"PARE", b"\x15\x00", b"\x15\xff\xff\xff\xff\x0f", b"\x19\xfc", b"\x00", b"bytes", b"image"),
-    "csv": (b'"', b'""', b",", b";", b"\t", b"\n", b"\r", b"\0", b"\xef\xbb\xbf", b"\xff\xfe", b"\xff", b"=1+1", b"../", b"http://", b"|", b"nan", b"path", b"label", b"\xe2\x80\xae", b" "),
-    "dicom": (
-        b"DICM", b"SQ\0\0", b"OB\0\0", b"OW\0\0", b"UN\0\0", b"US\x02\0", b"DS", b"IS", b"\xff\xff\xff\xff",
-        *(struct.pack("<HH", *tag) for tag in ((0x0028, 0x0010), (0x0028, 0x0011), (0x0028, 0x0008), (0x0028, 0x0100), (0x0028, 0x0101), (0x0028, 0x0102), (0x0028, 0x0103), (0x0028, 0x0004), (0x0028, 0x0002), (0x0028, 0x1050), (0x0028, 0x1051), (0x0028, 0x1053), (0x0028, 0x3010), (0x7FE0, 0x0010), (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD), (0x0002, 0x0010), (0x5200, 0x9230))),
-        b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.5", b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.4.90",
-        b"MONOCHROME1", b"PALETTE COLOR", b"YBR_FULL_422", b"1\\2", b"1e400", b"-1", b"nan",
+        *(struct.pack("<HH", tag, kind) for tag in TIFF_TAGS for kind in (1, 3, 4, 5, 16)),
+        *(b"II*\0", b"MM\0*", b"II+\0"),
     ),
-    "nifti": (b"n+1\0", b"ni1\0", b"n+2\0\r\n\x1a\n", struct.pack("<h", -1), struct.pack("<f", float("nan")), struct.pack("<h", 128), struct.pack("<h", 1792), struct.pack("<i", 348), struct.pack("<i", 540)),
-}  # fmt: skip
+    "bmp": (b"BM", b"BGRs", b"\x0c\0\0\0", b"\x7c\0\0\0", b"\x01\0\x01\0", b"\x03\0\0\0", b"\0\0", b"\0\1"),
+    "webp": (*b"RIFF WEBP VP8L VP8X ALPH ANIM ANMF EXIF ICCP /".split(), b"VP8 ", b"\x9d\x01\x2a"),
+    "npz": (
+        *(b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"\x93NUMPY\x01\0", b"\x93NUMPY\x02\0"),
+        *b"'|O' '>f8' '<U4' True (99999999999,) (-1,) ../x.npy".split(),
+    ),
+    "parquet": (*b"PAR1 PARE bytes image".split(), b"\x15\x00", b"\x15\xff\xff\xff\xff\x0f", b"\x19\xfc", b"\x00"),
+    "csv": (
+        *b'" "" , ; =1+1 ../ http:// | nan path label'.split(),
+        *(b"\t", b"\n", b"\r", b" ", b"\0", b"\xef\xbb\xbf", b"\xff\xfe", b"\xff", b"\xe2\x80\xae"),
+    ),
+    "dicom": (
+        *b"DICM DS IS UN OB SQ MONOCHROME1 YBR_FULL_422 1\\2 1e400 -1 nan".split(),
+        *(b"PALETTE COLOR", b"SQ\0\0", b"OW\0\0", b"US\x02\0", b"\xff\xff\xff\xff"),
+        *(struct.pack("<HH", *tag) for tag in DICOM_TAGS),
+        *(f"1.2.840.10008.1.{syntax}".encode() for syntax in SYNTAXES),
+    ),
+    "nifti": (
+        *(b"n+1\0", b"ni1\0", b"n+2\0\r\n\x1a\n", struct.pack("<f", float("nan"))),
+        *(struct.pack("<h", number) for number in (-1, 0, 128, 348, 540, 1792)),
+    ),
+}
 """Words that mean something to a format's readers."""
 
 
