@@ -1,4 +1,4 @@
-"""Image files that must be refused, written on demand, each with the code it must be refused with.
+"""Image files that must be refused, written on demand, each with its code; and odd ones that must not be.
 
 All carry the suffix of an image that is read, so that a scan of their folder tries every one of them.
 """
@@ -38,6 +38,34 @@ def bad_images(folder: Path) -> list[BadImage]:
         path = folder / name
         path.write_bytes(data)
         listed.append(BadImage(name, path, code))
+    return listed
+
+
+@dataclass(frozen=True)
+class OddImage:
+    """One file that looks wrong or is stored in an unusual way, yet is sound.
+
+    Attributes:
+        name: What is odd about it.
+        path: Where it is.
+        note: What its record must say; empty if nothing.
+        bits: Significant bits, after reading.
+    """
+
+    name: str
+    path: Path
+    note: str
+    bits: int
+
+
+def odd_images(folder: Path) -> list[OddImage]:
+    """Write the odd images into `folder`, less than 1 MB, and list them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = []
+    for name, data, note, bits in (*_deep(), *_coloured(), *_turned(), *_misnamed()):
+        path = folder / name
+        path.write_bytes(data)
+        listed.append(OddImage(name, path, note, bits))
     return listed
 
 
@@ -123,6 +151,11 @@ def _other_formats() -> Iterator[tuple[str, bytes, str]]:
         "heic.jpg": b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic",
         "jpeg2000.jpg": b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(60),
         "jpeg_ls.jpg": b"\xff\xd8\xff\xf7\x00\x0b\x08\x00\x40\x00\x40\x01\x01\x11\x00\xff\xd9",
+        "gif_of_10000_frames.png": _long_gif(),
+        "jpeg_xl.png": b"\x00\x00\x00\x0cJXL \r\n\x87\n" + bytes(60),
+        "avif.jpg": b"\x00\x00\x00\x1cftypavif\x00\x00\x00\x00avifmif1miaf",
+        "fits.tif": b"SIMPLE  =                    T".ljust(2880),
+        "open_exr.tif": b"\x76\x2f\x31\x01" + bytes(60),
         "ico.png": encoded(grey, "ICO", sizes=[(32, 32)]),
         "pgm.png": encoded(grey, "PPM"),
     }
@@ -132,6 +165,12 @@ def _other_formats() -> Iterator[tuple[str, bytes, str]]:
     yield "dicom_without_elements.png", bytes(128) + empty, "DCM_NO_PIXELS"
     yield "dicom_with_program_preamble.png", b"MZ\x90\x00".ljust(128, b"\0") + empty, "DCM_NO_PIXELS"
     yield "dicom_with_tiff_preamble.tif", b"II*\0\x08\0\0\0".ljust(128, b"\0") + empty, "DCM_NO_PIXELS"
+
+
+def _long_gif() -> bytes:
+    """10,000 frames of one pixel, in 150 KB."""
+    frame = b"!\xf9\x04\0\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0"
+    return b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff" + frame * 10_000 + b";"
 
 
 def _truncated() -> Iterator[tuple[str, bytes, str]]:
@@ -144,7 +183,8 @@ def _truncated() -> Iterator[tuple[str, bytes, str]]:
         for percent in (99, 90, 50, 10, 1):
             yield f"{suffix}_cut_at_{percent}.{suffix}", data[: len(data) * percent // 100], "IMG_TRUNCATED"
     for suffix, data in {"bmp": encoded(noise(), "BMP"), "webp": encoded(noise(), "WEBP")}.items():
-        yield f"{suffix}_cut_at_50.{suffix}", data[: len(data) // 2], "IMG_TRUNCATED"
+        for percent in (99, 90, 50, 10):
+            yield f"{suffix}_cut_at_{percent}.{suffix}", data[: len(data) * percent // 100], "IMG_TRUNCATED"
     yield "png_signature_only.png", PNG_SIGNATURE, "IMG_TRUNCATED"
     yield "png_half_a_signature.png", PNG_SIGNATURE[:4], "IMG_TRUNCATED"
     yield "png_without_end.png", whole["png"][:-12], "IMG_TRUNCATED"
@@ -187,6 +227,9 @@ def _wrong_size() -> Iterator[tuple[str, bytes, str]]:
     webp = encoded(Image.fromarray(noise()), "WEBP", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0")
     webp_bomb = webp[:24] + b"\xff\x3f\x00\xff\x3f\x00" + webp[30:]
     text = png_chunk(b"tEXt", b"Comment\0" + bytes(4 * 2**20 + 1))
+    yield "png_bomb_under_limit.png", _black_png(6_708), "IMG_CONSTANT"
+    yield "strip_1_x_60000.png", png(noise(60_000, 1)), "IMG_TOO_LARGE"
+    yield "bmp_bomb.bmp", _bmp_bomb(), "IMG_TRUNCATED"
     yield "png_bomb_over_limit.png", _black_png(7_417), "IMG_TOO_LARGE"
     yield "png_bomb_twice_limit.png", _black_png(10_247), "IMG_TOO_LARGE"
     yield "png_bomb_2_to_31.png", _bare_png(2**31 - 1, b""), "IMG_TOO_LARGE"
@@ -213,6 +256,12 @@ def _bare_png(side: int, stream: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     chunks = {b"IHDR": header, b"IDAT": stream, b"IEND": b""}
     return PNG_SIGNATURE + b"".join(png_chunk(kind, body) for kind, body in chunks.items())
+
+
+def _bmp_bomb() -> bytes:
+    """A BMP of 4 KB that declares 30,000 x 30,000 pixels."""
+    whole = encoded(noise(), "BMP")
+    return whole[:18] + struct.pack("<ii", 30_000, 30_000) + whole[26:]
 
 
 def _tile_bomb() -> bytes:
@@ -253,6 +302,8 @@ def _unusable_pixels() -> Iterator[tuple[str, bytes, str]]:
         encoded(Image.merge("LA", [Image.fromarray(x) for x in (noise(), 0 * flat)]), "PNG"),
         "IMG_CONSTANT",
     )
+    yield "all_nan.tif", encoded(np.full((64, 64), np.nan, np.float32), "TIFF"), "IMG_NONFINITE"
+    yield "fax_with_a_damaged_line.tif", _damaged_fax(), "IMG_CORRUPT"
     yield "nan.tif", encoded(with_nan, "TIFF"), "IMG_NONFINITE"
     yield "infinite.tif", encoded(with_inf, "TIFF"), "IMG_NONFINITE"
     yield "jpg_12_bit.jpg", good_jpg[:precision] + b"\x0c" + good_jpg[precision + 1 :], "IMG_DEPTH_UNSUPPORTED"
@@ -260,3 +311,69 @@ def _unusable_pixels() -> Iterator[tuple[str, bytes, str]]:
     yield "tif_signed_bytes.tif", tiff(noise().tobytes(), size | {339: 2}), "IMG_DEPTH_UNSUPPORTED"
     yield "tif_32_bit_beyond_float.tif", tiff(many.astype("<u4").tobytes(), size | {258: 32}), "IMG_DEPTH_UNSUPPORTED"
     yield "tif_lab.tif", encoded(Image.merge("LAB", [Image.fromarray(noise())] * 3), "TIFF"), "IMG_DEPTH_UNSUPPORTED"
+
+
+def _damaged_fax() -> bytes:
+    """A page of which libtiff only says that it cannot go on, and fills up the rest."""
+    whole = encoded(noise() > 127, "TIFF", compression="group4")
+    middle = 8 + (len(whole) - 8) // 3
+    return whole[:middle] + b"\xff\xc3" + whole[middle + 2 :]
+
+
+# --- odd, but sound -----------------------------------------------------------------------------------------
+
+Odd = tuple[str, bytes, str, int]
+
+
+def _deep() -> Iterator[Odd]:
+    deep, size = noise(dtype=np.uint16), {256: 64, 257: 64, 258: 16}
+    floats = noise().astype(np.float32) / 7
+    yield "16_bit.png", encoded(deep, "PNG"), "", 16
+    yield "16_bit_little_endian.tif", tiff(deep.astype("<u2").tobytes(), size), "", 16
+    yield "16_bit_big_endian.tif", tiff(deep.astype(">u2").tobytes(), size, order=">"), "", 16
+    yield "12_bit_in_16.png", encoded(deep >> 4, "PNG"), "", 12
+    yield "12_bit_in_16.tif", encoded(deep >> 4, "TIFF"), "", 12
+    yield "float.tif", encoded(floats, "TIFF"), "", 32
+    yield "float_beyond_unit_range.tif", encoded(floats * 1e6, "TIFF"), "", 32
+    yield "signed_16_bit.tif", tiff((deep.astype("<i4") - 32768).astype("<i2").tobytes(), size | {339: 2}), "", 16
+    yield "one_bit.png", encoded(Image.fromarray(noise() > 127), "PNG"), "one-bit", 1
+    yield "one_bit_fax.tif", encoded(noise() > 127, "TIFF", compression="group4"), "one-bit", 1
+    yield "white_is_zero.tif", tiff(noise().tobytes(), {256: 64, 257: 64, 262: 0}), "white-is-zero", 8
+    yield "white_is_zero_16_bit.tif", tiff(deep.astype("<u2").tobytes(), size | {262: 0}), "white-is-zero", 16
+
+
+def _coloured() -> Iterator[Odd]:
+    grey = Image.fromarray(noise())
+    turned = [grey, grey.rotate(90), grey.rotate(180)]
+    colour, equal = Image.merge("RGB", turned), Image.merge("RGB", [grey] * 3)
+    clear = colour.copy()
+    clear.putalpha(grey)
+    yield "cmyk.jpg", encoded(colour.convert("CMYK"), "JPEG"), "cmyk", 8
+    yield "cmyk.tif", encoded(colour.convert("CMYK"), "TIFF"), "cmyk", 8
+    yield "palette.png", encoded(colour.convert("P"), "PNG"), "palette", 8
+    yield "palette_with_transparency.png", encoded(colour.convert("P"), "PNG", transparency=3), "palette", 8
+    yield "grey_with_alpha.png", encoded(Image.merge("LA", [grey, turned[1]]), "PNG"), "alpha-over-black", 8
+    yield "colour_with_alpha.png", encoded(clear, "PNG"), "alpha-over-black", 8
+    yield "colour_with_alpha.webp", encoded(clear, "WEBP", lossless=True), "alpha-over-black", 8
+    yield "equal_channels.png", encoded(equal, "PNG"), "equal-channels", 8
+    yield "equal_channels.bmp", encoded(equal, "BMP"), "equal-channels", 8
+    yield "colour.jpg", encoded(colour, "JPEG"), "rgb-to-grey", 8
+
+
+def _turned() -> Iterator[Odd]:
+    for orientation in range(2, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encoded(noise(48, 64), "JPEG", exif=exif)
+        yield f"orientation_{orientation}.jpg", data, f"exif-orientation-{orientation}", 8
+
+
+def _misnamed() -> Iterator[Odd]:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("program.sh", "echo no")
+    yield "jpeg_called.png", encoded(noise(), "JPEG"), "wrong-extension", 8
+    yield "png_called.jpg", encoded(noise(), "PNG"), "wrong-extension", 8
+    yield "tiff_called.bmp", encoded(noise(), "TIFF"), "wrong-extension", 8
+    yield "png_then_zip.png", encoded(noise(), "PNG") + archive.getvalue(), "trailing-bytes", 8
+    yield "jpeg_then_text.jpg", encoded(noise(), "JPEG") + b"<script>alert(1)</script>", "trailing-bytes", 8

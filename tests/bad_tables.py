@@ -6,8 +6,12 @@ Each names the same 24 small images of 12 patients in 2 classes, so that a fault
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import os
+import socket
+import struct
+import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from bad_images import encoded
 
@@ -34,6 +39,7 @@ class BadTable:
         code: What it is refused with; empty if it is odd but sound.
         stops: The first command that fails on it. What a scan can account for, file by file, stops the training only.
         exit_code: 3 for bad data, 2 where options could mend it.
+        flags: Of the training it stops.
     """
 
     name: str
@@ -41,6 +47,7 @@ class BadTable:
     code: str
     stops: Literal["scan", "train", "nothing"]
     exit_code: int = 3
+    flags: tuple[str, ...] = ()
 
 
 def bad_tables(folder: Path) -> list[BadTable]:
@@ -100,7 +107,7 @@ class _Writer:
         write_images(folder, good_rows())
         path = folder / file
         if not isinstance(table, str | bytes):
-            table = as_csv(table)
+            table = as_csv(list(table))
         path.write_bytes(table.encode() if isinstance(table, str) else table)
         return path
 
@@ -198,6 +205,11 @@ def _patients_and_splits(write: _Writer) -> Iterator[BadTable]:
         ("a_patient_per_class", _each(lambda n, row: {"patient_id": row["label"]}), "SPL_TOO_FEW_PATIENTS"),
     ):
         yield BadTable(name, write.manifest(name, rows), code, "train")
+    folds = ("--folds", "20")
+    many_folds = write.manifest("more_folds_than_patients", good_rows())
+    yield BadTable("more_folds_than_patients", many_folds, "SPL_TOO_FEW_PATIENTS", "train", 3, folds)
+    validation = _each(lambda n, _: {"split": "validation" if n < 12 else "test"})
+    yield BadTable("only_validation_and_test", write.manifest("no_train", validation), "SPL_EMPTY", "train")
     unknown_split = _each(lambda n, _: {"split": "A"})
     yield BadTable("unknown_split", write.manifest("unknown_split", unknown_split), "TAB_SPLIT_NAME", "scan")
 
@@ -206,6 +218,10 @@ def _text(write: _Writer) -> Iterator[BadTable]:
     good = as_csv(good_rows())
     head, rest = good.split("\n", 1)
     for name, table, code in (
+        ("nul_byte_in_a_name", good.replace("images/03", "images/\0", 1), "TAB_NUL"),
+        ("utf_32", good.encode("utf-32"), "TAB_NUL"),
+        ("json", '[{"path": "images/00.png", "label": "ill"}]', "TAB_NO_COLUMN"),
+        ("html", "<!DOCTYPE html><html><body>404</body></html>", "TAB_NO_COLUMN"),
         ("empty", "", "TAB_EMPTY"),
         ("only_blank_lines", "\n \n\n", "TAB_EMPTY"),
         ("only_a_header", f"{head}\n", "TAB_NO_IMAGES"),
@@ -235,6 +251,13 @@ def _paths(write: _Writer) -> Iterator[BadTable]:
         ("web_address", "http://127.0.0.1/x.png", "TAB_PATH_URL"),
         ("file_address", "file:///etc/hostname", "TAB_PATH_URL"),
         ("network_path", r"\\server\share\x.png", "TAB_PATH_URL"),
+        ("ftp_address", "ftp://127.0.0.1/x.png", "TAB_PATH_URL"),
+        ("address_in_capitals", "HTTPS://127.0.0.1/x.png", "TAB_PATH_URL"),
+        ("data_address", "data:image/png;base64,iVBORw0KGgo=", "TAB_PATH_URL"),
+        ("network_path_with_slashes", "//server/share/x.png", "TAB_PATH_URL"),
+        ("home", "~/x.png", "IMG_MISSING"),
+        ("dots_at_the_end", "images/..", "TAB_PATH_OUTSIDE"),
+        ("percent_dots", "images/%2e%2e/x.png", "IMG_MISSING"),
         ("long_path", "x/" * 3000, "TAB_PATH_INVALID"),
         ("no_path", " ", "TAB_NO_PATH"),
         ("missing_file", "images/none.png", "IMG_MISSING"),
@@ -258,9 +281,34 @@ def _parquet(write: _Writer) -> Iterator[BadTable]:
     sound = write.parquet("sound.parquet", pa.table({"image": images, "label": labels}))
     cut = write.file("cut.parquet", sound.read_bytes()[:-100])
     yield BadTable("truncated_parquet", cut, "TAB_PARQUET", "scan")
+    listed = pa.table({"path": [row["path"] for row in good_rows()], "label": labels})
+    counted = write.parquet("counted.parquet", listed).read_bytes()
+    place = counted.rindex(b"\x16\x30\x19")  # the footer's count of 24 rows, before the list of row groups
+    miscounted = counted[: place + 1] + b"\x2e" + counted[place + 2 :]
+    yield BadTable("miscounted_rows_in_parquet", write.file("miscounted.parquet", miscounted), "TAB_PARQUET", "scan")
     yield BadTable("text_named_parquet", write.file("text.parquet", as_csv(good_rows())), "TAB_PARQUET", "scan")
     twice = pa.table([images, labels, labels], names=["image", "label", "label"])
     yield BadTable("two_parquet_columns", write.parquet("twice.parquet", twice), "TAB_DUPLICATE_COLUMN", "scan")
+    long = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), pa.array(["w" * (1 << 20)]))
+    bomb = pa.table({"path": [f"{n}.png" for n in range(20_000)], "label": ["ill", "well"] * 10_000, "note": long})
+    yield BadTable("dictionary_bomb", write.parquet("dictionary.parquet", bomb), "TAB_CELL_TOO_LARGE", "scan")
+    many = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), pa.array(["w" * 100_000]))
+    smaller = bomb.set_column(2, "note", many)
+    yield BadTable("dictionary_of_2_gb", write.parquet("smaller.parquet", smaller), "TAB_TOO_LARGE", "scan")
+    nested = pa.table({"image": images, "label": [{"a": label} for label in labels]})
+    yield BadTable("struct_of_labels", write.parquet("struct.parquet", nested), "TAB_MULTI_LABEL", "scan")
+    patients = [row["patient_id"] for row in good_rows()]
+    numbers = pa.table({"path": list(range(24)), "label": labels, "patient_id": patients})
+    yield BadTable("paths_that_are_numbers", write.parquet("numbers.parquet", numbers), "IMG_MISSING", "train")
+    for name, spoilt, code in (
+        ("image_bomb_in_parquet", encoded(Image.new("L", (7500, 7500)), "PNG"), "IMG_TOO_LARGE"),
+        ("no_bytes_in_parquet", None, "IMG_MISSING"),
+        ("zero_bytes_in_parquet", b"", "IMG_EMPTY"),
+    ):
+        spoilt_cells = image_bytes()
+        spoilt_cells[5]["bytes"] = spoilt
+        one_bad = pa.table({"image": spoilt_cells, "label": labels, "patient_id": patients})
+        yield BadTable(name, write.parquet(f"{name}.parquet", one_bad), code, "train")
     cells = image_bytes()
     cells[5]["bytes"] = cells[5]["bytes"][:200]
     cut_image = pa.table({"image": cells, "label": labels, "patient_id": [row["patient_id"] for row in good_rows()]})
@@ -283,9 +331,27 @@ def _npz(write: _Writer) -> Iterator[BadTable]:
     yield BadTable("pickle_named_npz", write.file("pickle.npz", b"I1\n."), "TAB_NPZ", "scan")
     yield BadTable("text_named_npz", write.file("text.npz", as_csv(good_rows())), "TAB_NPZ", "scan")
     yield BadTable("truncated_npz", write.file("cut.npz", several.read_bytes()[:-100]), "TAB_NPZ", "scan")
+    huge = _npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (99999999, 9, 9), }")
+    yield BadTable("npz_that_declares_a_million_images", _zip(write, "huge.npz", huge), "TAB_TOO_LARGE", "scan")
+    negative = _npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 9, 9), }")
+    yield BadTable("npz_of_negative_length", _zip(write, "negative.npz", negative), "TAB_NPZ", "scan")
+    code_in_header = _npy_header("{'descr': __import__('os').getpid(), 'shape': (1,)}")
+    yield BadTable("npz_header_that_is_code", _zip(write, "code.npz", code_in_header), "TAB_NPZ", "scan")
     short = write.npz("short.npz", train_images=images, train_labels=labels[:-1])
     yield BadTable("fewer_labels_than_images", short, "TAB_NPZ", "scan")
     yield BadTable("npz_without_images", write.npz("weights.npz", weights=images), "TAB_NPZ", "scan")
+
+
+def _npy_header(text: str) -> bytes:
+    return np.lib.format.magic(1, 0) + struct.pack("<H", len(text) + 1) + text.encode() + b"\n"
+
+
+def _zip(write: _Writer, name: str, array: bytes) -> Path:
+    """An archive of one array, whose header is all there is."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("train_images.npy", array)
+    return write.file(name, stream.getvalue())
 
 
 def _folders(write: _Writer) -> Iterator[BadTable]:
@@ -303,6 +369,12 @@ def _folders(write: _Writer) -> Iterator[BadTable]:
     with_pipe = write.class_folders("pipe_among_images")
     os.mkfifo(with_pipe / "ill" / "pipe.png")
     yield BadTable("pipe_among_images", with_pipe, "IMG_NOT_A_FILE", "train")
+    with_socket = write.class_folders("socket_among_images")
+    _make_socket(with_socket / "ill" / "socket.png")
+    yield BadTable("socket_among_images", with_socket, "IMG_NOT_A_FILE", "train")
+    with_device = write.class_folders("device_among_images")
+    (with_device / "ill" / "zero.png").symlink_to("/dev/zero")
+    yield BadTable("device_among_images", with_device, "TAB_PATH_OUTSIDE", "train")
     with_link = write.class_folders("link_among_images")
     (with_link / "ill" / "link.png").symlink_to(write.root / "outside.png")
     yield BadTable("link_among_images", with_link, "TAB_PATH_OUTSIDE", "train")
@@ -317,6 +389,16 @@ def _folders(write: _Writer) -> Iterator[BadTable]:
     yield BadTable("link_to_itself", circle, "TAB_LINK_BROKEN", "train")
 
 
+def _make_socket(path: Path) -> None:
+    here = Path.cwd()
+    os.chdir(path.parent)  # the name of a socket may not be long
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
 def _places(write: _Writer) -> Iterator[BadTable]:
     pipe = write.root / "pipe.csv"
     os.mkfifo(pipe)
@@ -326,10 +408,43 @@ def _places(write: _Writer) -> Iterator[BadTable]:
     yield BadTable("absent", write.root / "absent", "TAB_MISSING", "scan")
     yield BadTable("name_too_long", write.root / ("x" * 300), "TAB_UNREADABLE", "scan")
     yield BadTable("spreadsheet", write.file("table.xlsx", b"PK\3\4"), "TAB_FORMAT", "scan")
-    archive = write.root / "images.zip"
-    with zipfile.ZipFile(archive, "w") as zipped:
-        zipped.writestr("ill/1.png", encoded(small_image(1), "PNG"))
-    yield BadTable("archive", archive, "TAB_FORMAT", "scan")
+    yield BadTable("bucket_address", Path("s3://bucket/data"), "TAB_URL", "scan")
+    yield BadTable("endless_device", Path("/dev/zero"), "TAB_NOT_A_FILE", "scan")
+    link = write.root / "zero.csv"
+    link.symlink_to("/dev/zero")
+    yield BadTable("link_to_an_endless_device", link, "TAB_NOT_A_FILE", "scan")
+    socketed = write.root / "socket.csv"
+    _make_socket(socketed)
+    yield BadTable("socket_for_a_table", socketed, "TAB_NOT_A_FILE", "scan")
+    yield from _archives(write)
+
+
+def _archives(write: _Writer) -> Iterator[BadTable]:
+    """None is unpacked: not a sound one, nor one that writes beside itself, holds links, or would fill a disk."""
+    image = encoded(small_image(1), "PNG")
+    for name, member in (
+        ("archive", "ill/1.png"),
+        ("archive_with_dots", "../../1.png"),
+        ("archive_at_root", "/tmp/1.png"),
+    ):
+        archive = write.root / f"{name}.zip"
+        with zipfile.ZipFile(archive, "w") as zipped:
+            zipped.writestr(member, image)
+        yield BadTable(name, archive, "TAB_FORMAT", "scan")
+    bomb = write.root / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("zeros.png", bytes(1 << 24))
+    yield BadTable("archive_bomb", bomb, "TAB_FORMAT", "scan")
+    for suffix in (".tar", ".tar.gz", ".tgz"):
+        archive = write.root / f"images{suffix}"
+        with tarfile.open(archive, "w:gz" if "gz" in suffix else "w") as packed:
+            linked = tarfile.TarInfo("link.png")
+            linked.type, linked.linkname = tarfile.SYMTYPE, "/etc/hostname"
+            packed.addfile(linked)
+        yield BadTable(f"archive{suffix}", archive, "TAB_FORMAT", "scan")
+    yield BadTable("archive.7z", write.file("images.7z", b"7z\xbc\xaf\x27\x1c" + bytes(60)), "TAB_FORMAT", "scan")
+    yield BadTable("archive.rar", write.file("images.rar", b"Rar!\x1a\x07\0" + bytes(60)), "TAB_FORMAT", "scan")
+    yield BadTable("zipped_table", write.file("table.csv.gz", gzip.compress(b"path,label\n")), "TAB_FORMAT", "scan")
 
 
 def _sound(write: _Writer) -> Iterator[BadTable]:
@@ -338,6 +453,9 @@ def _sound(write: _Writer) -> Iterator[BadTable]:
     notes = _each(lambda n, _: {"note": f"two\nlines, {n}"})
     formulas = _each(lambda n, _: {"note": "=1+1", "status": "@x", "code": "-1", "format": "+", "fold": "1"})
     for name, table in (
+        ("patient_with_two_labels", _each(lambda n, row: {"patient_id": f"{n // 3:03}"})),
+        ("html_in_cells", _each(lambda n, _: {"note": "<script>alert(1)</script>", "site": '"><img src=x onerror=a>'})),
+        ("column_named_like_ours", _each(lambda n, _: {"width": "9", "pixel_sha256": "x", "status": "used"})),
         ("byte_order_mark", good.encode("utf-8-sig")),
         ("utf_16", good.encode("utf-16")),
         ("windows_lines", good.replace("\n", "\r\n")),
@@ -351,6 +469,7 @@ def _sound(write: _Writer) -> Iterator[BadTable]:
         ("windows_separators", good.replace("images/", ".\\images\\")),
     ):
         yield BadTable(name, write.manifest(name, table), "", "nothing")
+    yield BadTable("names_in_two_cases", _names_in_two_cases(write), "", "nothing")
     yield BadTable("odd_names", _odd_names(write), "", "nothing")
     yield BadTable("what_systems_leave", _leftovers(write), "", "nothing")
     around = write.root / "link_to_the_root"
@@ -358,6 +477,16 @@ def _sound(write: _Writer) -> Iterator[BadTable]:
     (around / "ill" / "000").mkdir()
     (around / "ill" / "000" / "up").symlink_to(around)
     yield BadTable("link_to_the_root", around, "", "nothing")
+
+
+def _names_in_two_cases(write: _Writer) -> Path:
+    """Names that are one on other systems, in folders whose files have the same names."""
+    folder = write.root / "names_in_two_cases"
+    places = []
+    for row in good_rows():
+        places.append(f"{row['label']}/{row['patient_id']}/{('a.png', 'A.png')[len(places) % 2]}")
+    write_images(folder, [{"path": place} for place in places])
+    return folder
 
 
 def _odd_names(write: _Writer) -> Path:

@@ -92,7 +92,7 @@ def test_train_refuses_it_or_plans_the_split(name, tables, tmp_path, capsys):
         assert run(["train", str(table.path), "--dry-run", *patients, *QUICK]) == 0
         assert json.loads(capsys.readouterr().out)["patients"] == "documented"
         return
-    status = run(["train", str(table.path), "--output", str(tmp_path / "run"), *QUICK])
+    status = run(["train", str(table.path), "--output", str(tmp_path / "run"), *QUICK, *table.flags])
 
     assert_refused(table, status, capsys)
     assert not (tmp_path / "run" / "manifest.json").exists()

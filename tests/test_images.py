@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 
-from bad_images import bad_images, encoded, flipped, noise, png, png_chunk, tiff
+from bad_images import bad_images, encoded, flipped, noise, odd_images, png, png_chunk, tiff
 from plainfilm.data.images import REASONS, DecodeRecord, ImageLimits, ImageRef, read_image
 from plainfilm.errors import ImageError
 
@@ -322,6 +322,16 @@ def test_faxed_pages_are_read(compression, white_is_zero):
 
     assert np.array_equal(pixels_of(data), np.where(bits, 255, 0))
     assert ("white-is-zero" in notes_of(data)) == white_is_zero
+
+
+def test_every_odd_image_is_read_at_its_depth_with_a_note(tmp_path):
+    listed = odd_images(tmp_path)
+
+    records = {image.name: read_image(image.path)[1] for image in listed}
+
+    assert len(listed) >= 30
+    assert {name: record.bits for name, record in records.items()} == {image.name: image.bits for image in listed}
+    assert [image.name for image in listed if image.note and image.note not in records[image.name].notes] == []
 
 
 @pytest.mark.parametrize("compression", ["group4", "jpeg"])

@@ -141,16 +141,45 @@ def read_parquet_table(path: Path, *, image_column: str | None = None) -> tuple[
             _refuse_lists_of_labels(schema)
             images = _image_column(schema, image_column)
             columns = [field.name for field in schema if field.name != images and _is_plain(field)]
-            data = file.read(columns=columns).to_pydict() if columns else {}
-    except (pa.ArrowException, OSError, ValueError) as error:
+        class_names = _class_names(schema.metadata or {})
+        data = {name: _read_cells(path, schema.field(name), class_names.get(name)) for name in columns}
+        frame = pd.DataFrame(data, index=pd.RangeIndex(n_rows, name="row"), dtype=object)  # of n_rows each, or no table
+    except (pa.ArrowException, OSError, ValueError, IndexError) as error:
         raise TableError(f"not a sound parquet file ({type(error).__name__}).", code="TAB_PARQUET") from None
-    class_names = _class_names(schema.metadata or {})
-    frame = pd.DataFrame(
-        {name: [_cell(value, class_names.get(name)) for value in values] for name, values in data.items()},
-        index=pd.RangeIndex(n_rows, name="row"),
-        dtype=object,
-    )
     return frame, images
+
+
+def _read_cells(path: Path, field: Any, class_names: Sequence[str] | None) -> list[str]:
+    """The cells of a column as text; equal ones are one object where the file keeps them as one.
+
+    Text is read as its distinct values and where they stand, in portions: a bomb repeats one long value.
+
+    Raises:
+        TableError: `TAB_CELL_TOO_LARGE`, or `TAB_TOO_LARGE` if all cells together hold more than a text table may.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    cells: list[str] = []
+    size = 0
+    text = [field.name] if pa.types.is_string(field.type) else []
+    with pq.ParquetFile(path, read_dictionary=text) as file:
+        for portion in file.iter_batches(columns=[field.name], use_threads=False):
+            column = portion.column(0)
+            if not pa.types.is_dictionary(column.type):
+                size += column.nbytes
+                cells += [_cell(value, class_names) for value in column.to_pylist()]
+            else:
+                distinct = [_cell(value, class_names) for value in column.dictionary.to_pylist()]
+                longest = max(map(len, distinct), default=0)
+                if longest > csv.field_size_limit():
+                    raise TableError(f"a cell of {longest:,} characters.", code="TAB_CELL_TOO_LARGE")
+                places = column.indices.to_pylist()
+                size += sum(len(distinct[place]) for place in places if place is not None)
+                cells += ["" if place is None else distinct[place] for place in places]
+            if size > MAX_MANIFEST_BYTES:
+                raise TableError("its columns of text unpack to over 1 GiB.", code="TAB_TOO_LARGE")
+    return cells
 
 
 def holds_images(path: Path) -> bool:
