@@ -485,3 +485,18 @@ def test_addresses_are_not_places(name):
     with pytest.raises(PlainfilmError) as caught:
         list_images(Path(name))
     assert caught.value.code == "TAB_URL"
+
+
+def test_what_a_terminal_would_obey_or_what_hides_is_written_out(tmp_path):
+    rows = [
+        {"path": f"images/{n:02}.png", "label": label, "si\x1bte": cell, "note": "two\nlines"}
+        for n, (label, cell) in enumerate([("one\ntwo", "\x1b[31mred"), ("abc\u202egnp", "il\u200bl\x9b1A")])
+    ]
+    path = tmp_path / "table.parquet"
+    pd.DataFrame(rows).to_parquet(path)
+
+    listed = list_images(path).rows
+
+    assert listed["label"].tolist() == [r"one\x0atwo", r"abc\u202egnp"]
+    assert listed[r"si\x1bte"].tolist() == [r"\x1b[31mred", r"il\u200bl\x9b1A"]
+    assert set(listed["note"]) == {"two\nlines"}  # a further column may have lines

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from plainfilm.data.table import clean_text, shown
+from plainfilm.data.table import plain_text, shown
 from plainfilm.errors import TableError
 
 MAX_MANIFEST_BYTES = 1 << 30
@@ -241,7 +241,7 @@ def _cell(value: object, class_names: Sequence[str] | None) -> str:
             return class_names[value]
         if value == -1:
             return ""
-    return clean_text(value) or ""
+    return plain_text(value) or ""
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, Sequence[str]]:

@@ -38,6 +38,7 @@ from plainfilm.data.table import (
     clean_text,
     free_name,
     make_rows,
+    one_line,
     printable,
     shown,
     split_of,
@@ -330,9 +331,9 @@ def _standard_rows(
     further: dict[str, str] = {}
     for name in frame.columns:
         if name not in taken:
-            further[name] = free_name(name, {*RESERVED, *further.values()})
+            further[name] = free_name(one_line(clean_text(name)) or "_", {*RESERVED, *further.values()})
     for record in frame.to_dict("records"):
-        cells = {to: clean_text(record[column]) if column else None for to, column in columns.items()}
+        cells = {to: one_line(clean_text(record[column])) if column else None for to, column in columns.items()}
         yield {
             **cells,
             "split": _split_cell(cells["split"], columns["split"]),

@@ -160,8 +160,22 @@ def free_name(name: str, taken: Collection[str]) -> str:
     return name
 
 
+# Control characters but tab, line feed and return; what turns the direction of others or shows nothing; odd line ends.
+_HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+_LINES = re.compile(r"[\t\n\r]")
+
+
 def clean_text(value: object) -> str | None:
-    """Text as a table means it: NFC, without surrounding white space; None for an empty cell.
+    r"""Text as a table means it: as `plain_text` gives it, with nothing in it that hides.
+
+    Characters that a terminal would obey, or that turn or hide others, are written out: `\x1b`, `\u202e`.
+    """
+    text = plain_text(value)
+    return None if text is None else _HIDDEN.sub(_written_out, text)
+
+
+def plain_text(value: object) -> str | None:
+    """A cell as text: NFC, without surrounding white space; None for an empty cell.
 
     A whole float is written as the integer it is: columns of integers become floats where a cell is empty.
     """
@@ -171,14 +185,23 @@ def clean_text(value: object) -> str | None:
         value = int(value)
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
-    text = unicodedata.normalize("NFC", str(value)).strip()
-    return text or None
+    return unicodedata.normalize("NFC", str(value)).strip() or None
+
+
+def one_line(text: str | None) -> str | None:
+    r"""A name that is printed on a line with others: a line feed is written out as `\x0a`."""
+    return None if text is None else _LINES.sub(_written_out, text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def printable(name: str) -> str:
-    r"""A file name that can be written anywhere: bytes that are not UTF-8, and control characters, as `\xNN`."""
+    r"""A file name that can be written anywhere: bytes that are not UTF-8, and what `clean_text` hides, as `\xNN`."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _LINES.sub(_written_out, _HIDDEN.sub(_written_out, text))
 
 
 def shown(text: str, most: int = 80) -> str:
