@@ -298,8 +298,6 @@ def _parquet(write: _Writer) -> Iterator[BadTable]:
     nested = pa.table({"image": images, "label": [{"a": label} for label in labels]})
     yield BadTable("struct_of_labels", write.parquet("struct.parquet", nested), "TAB_MULTI_LABEL", "scan")
     patients = [row["patient_id"] for row in good_rows()]
-    numbers = pa.table({"path": list(range(24)), "label": labels, "patient_id": patients})
-    yield BadTable("paths_that_are_numbers", write.parquet("numbers.parquet", numbers), "IMG_MISSING", "train")
     for name, spoilt, code in (
         ("image_bomb_in_parquet", encoded(Image.new("L", (7500, 7500)), "PNG"), "IMG_TOO_LARGE"),
         ("no_bytes_in_parquet", None, "IMG_MISSING"),

@@ -1,0 +1,29 @@
+"""A few hundred spoilt files through the readers; `make fuzz` does a hundred thousand."""
+
+from random import Random
+
+import pytest
+from benchmarks.fuzz_images import mutant, run
+from benchmarks.fuzz_seeds import SUFFIXES, seeds
+from benchmarks.mutations import mutate
+
+MUTANTS = 150
+
+
+@pytest.mark.parametrize("kind", SUFFIXES)
+def test_a_mutant_follows_from_its_number(kind):
+    sound = seeds(kind)
+
+    assert [mutant(kind, number, 3, sound) for number in range(20)] == [
+        mutant(kind, number, 3, sound) for number in range(20)
+    ]
+    changed = [mutate(data, kind, Random(number), sound) != data for number, data in enumerate(sound * 3)]
+    assert sum(changed) > 0.8 * len(changed)
+
+
+def test_spoilt_files_are_read_whole_or_refused_by_a_code(tmp_path):
+    accounts = run(["png", "tiff", "parquet", "csv"], MUTANTS, 7, 1, tmp_path)
+
+    assert {kind: account.faults for kind, account in accounts.items()} == {kind: [] for kind in accounts}
+    assert [account.mutants for account in accounts.values()] == [MUTANTS] * 4
+    assert all(len(account.said) > 3 for account in accounts.values())  # they fail in many ways, not in one
