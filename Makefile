@@ -7,6 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill clean
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit kill fuzz clean
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit kill fuzz bad-inputs injection full-disk clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +22,9 @@ help:
 	@echo "make bench-bridge  DICOM images in over loopback, reports and overlays out"
 	@echo "make kill    trainings killed at random and resumed; about ten minutes"
 	@echo "make kill    200 trainings killed at random and resumed; about twenty minutes"
+	@echo "make bad-inputs  every named bad input through every entry point; about ten minutes"
+	@echo "make injection   hostile texts in every string that is printed; needs Chromium"
+	@echo "make full-disk   a full disk at each file of each command; about ten minutes"
 	@echo "make fuzz    100,000 spoilt files through the readers; about ten minutes"
 
 $(READY): pyproject.toml
@@ -65,6 +69,15 @@ bench-bridge: $(READY)
 
 kill: $(READY)
 	$(BIN)/python -m benchmarks.kill
+
+bad-inputs: $(READY)
+	$(BIN)/python -m benchmarks.bad_inputs
+
+injection: $(READY)
+	$(BIN)/python -m benchmarks.injection
+
+full-disk: $(READY)
+	$(BIN)/python -m benchmarks.full_disk
 
 fuzz: $(READY)
 	$(BIN)/python -m benchmarks.fuzz_images --mutants 12500

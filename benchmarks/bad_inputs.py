@@ -168,7 +168,7 @@ class Bench:
             yield Trial(table.name, "evaluate", evaluate, others, code)
             explore = command("explore", path, "-o", self.output(), *BRIEF)
             yield Trial(table.name, "explore", explore, others, code)
-            audit = command("audit", path, "--image-size", "16", *HERE, "-o", self.output())
+            audit = command("audit", path, *HERE, "-o", self.output())
             yield Trial(table.name, "audit", audit, others if at_once else others | {4}, code)
 
     def images(self) -> Iterator[Trial]:

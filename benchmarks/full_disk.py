@@ -178,7 +178,7 @@ def jobs(place: Path) -> list[Job]:
             ("explore", data, "--side", "8", "--no-umap", "--workers", "0", "-q", "-o", "{}"),
         ),
         Job("explain", ("explain", str(trained), data, "--workers", "0", "-q", "-o", "{}")),
-        Job("audit", ("audit", data, "--image-size", "16", "--workers", "0", "-q", "-o", "{}")),
+        Job("audit", ("audit", data, "--workers", "0", "-q", "-o", "{}")),
         Job("report", ("report", "{}", "-q"), before=trained),
         Job(
             "train",

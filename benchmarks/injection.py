@@ -37,7 +37,7 @@ LOOK = """() => {
   const found = [];
   const away = /^\\s*(javascript|vbscript|https?:|\\/\\/|data:text)/i;
   if (window.__pwned) found.push("a script ran");
-  if (document.title.includes("__pwned")) found.push("the title was changed");
+  if (document.title === "__pwned") found.push("the title was changed");
   for (const e of document.querySelectorAll("*")) {
     for (const a of e.attributes) {
       const said = `${e.tagName} ${a.name}=${a.value.slice(0, 60)}`;
@@ -94,7 +94,7 @@ def hostile_data(folder: Path) -> Path:
 
 def _file_name(text: str, number: str) -> list[str]:
     """A payload as a path: what a file system allows, the parts between slashes as folders."""
-    parts = [part[:80] for part in text.replace("\0", "").split("/") if part not in ("", ".", "..")]
+    parts = [part[:80] for part in re.sub(r"[\0\\]", "", text).split("/") if part not in ("", ".", "..")]
     return [*parts[:4], f"{number}.png"] if parts else [f"{number}.png"]
 
 
@@ -105,7 +105,7 @@ def outputs(place: Path) -> Iterator[tuple[str, Ending]]:
     common = [*small, "--subgroup", "site", "--precision", "32-true"]
     first, second = place / "run <b data-pwned>", place / "run 'two'"
     yield "scan", run("scan", table, "--workers", "0", "-o", place / "account.csv")
-    yield "audit", run("audit", table, "--image-size", "16", "--workers", "0", "-o", place / "audit")
+    yield "audit", run("audit", table, "--workers", "0", "-o", place / "audit")
     yield "train", run("train", table, "-o", first, *common, "--accept", "A1=<script>window.__pwned=1</script>")
     yield "train", run("train", table, "-o", second, *common, "--seed", "1", "--no-audit")
     yield "evaluate", run("evaluate", first, "-q")
