@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +39,10 @@ SCHEMA = 1
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 NOVELTY = "novelty.safetensors"
+ONNX = "model.onnx"
+CARD = "README.md"
+BUNDLE_FILES = (WEIGHTS, CONFIG, NOVELTY, ONNX, MANIFEST)
+FOR_PEOPLE = (".md", ".txt")  # what else may lie in a bundle, such as a licence; nothing reads it
 MAX_CONFIG_BYTES = 16 << 20
 MAX_HEADER_BYTES = 16 << 20
 
@@ -124,6 +128,7 @@ def save_bundle(
     write_text(folder / "README.md", card)
     write_json(folder / CONFIG, config.model_copy(update={"weights_sha256": digest}).model_dump(mode="json"))
     delete(folder / NOVELTY)
+    delete(folder / ONNX)  # of other weights
     if reference is not None:
         from safetensors.numpy import save as save_arrays
 
@@ -152,41 +157,30 @@ def load_bundle(folder: Path) -> Bundle:
     """Read a bundle; every file is checked before a tensor is touched.
 
     Raises:
-        BundleError: `BUN_MISSING`, `BUN_OUTSIDE`, `BUN_DAMAGED`, `BUN_SCHEMA`, `BUN_FORMAT`, `BUN_CLASSES`, `BUN_SHAPE`
-            or `BUN_NOT_FINITE`.
+        BundleError: `BUN_MISSING`, `BUN_EXTRA`, `BUN_OUTSIDE`, `BUN_DAMAGED`, `BUN_SCHEMA`, `BUN_FORMAT`,
+            `BUN_ARCHITECTURE`, `BUN_CLASSES`, `BUN_SHAPE` or `BUN_NOT_FINITE`.
     """
+    from plainfilm.models import create_model, outline_model
+
     config = read_config(folder)
     path = folder / WEIGHTS
     check_hash(path, config.weights_sha256, shown=WEIGHTS)
-    weights = _read_weights(path, config.classes)
-    model = _build(config.architecture)
+    asked: dict[str, Any] = config.architecture.model_dump(exclude={"in_channels"})
     try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise BundleError(f"the weights do not fit '{config.architecture.name}': {first}", code="BUN_SHAPE") from None
+        outline = outline_model(**asked)
+        weights = _read_weights(path, config, outline)
+        model = create_model(**asked, try_out=False)
+    except UsageError as error:  # what is a slip of the user's elsewhere is a bad file here
+        raise BundleError(f"'{CONFIG}': {error}", code="BUN_ARCHITECTURE") from None
+    model.load_state_dict(weights, strict=True)
     return Bundle(model.eval(), config)
 
 
-def _build(architecture: Architecture) -> nn.Module:
-    from plainfilm.models import create_model
-
-    try:
-        return create_model(
-            architecture.name,
-            num_classes=architecture.num_classes,
-            adapter=architecture.adapter,
-            head=architecture.head,
-            image_size=architecture.image_size,
-        )
-    except UsageError as error:  # what is a slip of the user's elsewhere is a bad file here
-        raise BundleError(f"'{CONFIG}': {error}", code="BUN_ARCHITECTURE") from None
-
-
-def _read_weights(path: Path, classes: Sequence[str]) -> dict[str, torch.Tensor]:
-    """The tensors of a file whose hash is right, if they are sound and their scores have these names."""
+def _read_weights(path: Path, config: BundleConfig, outline: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a file whose hash is right, if they are sound, fit, and their scores have these names."""
     from safetensors import SafetensorError, safe_open
 
+    classes = config.classes
     with path.open("rb") as file:
         start = file.read(9)
     if start[8:] != b"{":  # eight bytes of length, then JSON; a renamed pickle or archive begins otherwise
@@ -197,7 +191,9 @@ def _read_weights(path: Path, classes: Sequence[str]) -> dict[str, torch.Tensor]
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("classes") != json.dumps(list(classes)):
                 raise BundleError(f"'{CONFIG}' and '{WEIGHTS}' do not name the same classes.", code="BUN_CLASSES")
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            names = list(file.keys())
+            _check_fit({name: file.get_slice(name) for name in names}, outline, config.architecture.name)
+            weights = {name: file.get_tensor(name) for name in names}
     except SafetensorError:
         raise BundleError(f"'{WEIGHTS}' is not sound safetensors.", code="BUN_DAMAGED") from None
     broken = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
@@ -206,6 +202,23 @@ def _read_weights(path: Path, classes: Sequence[str]) -> dict[str, torch.Tensor]
             f"the weights hold values that are no numbers, first in '{broken[0]}'.", code="BUN_NOT_FINITE"
         )
     return weights
+
+
+def _check_fit(held: Mapping[str, Any], outline: Mapping[str, torch.Tensor], name: str) -> None:
+    """Compare names, shapes and types of a file's tensors, by its header alone, with those of the model."""
+    dtypes = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "BOOL": "bool"}
+    odd = sorted(set(held) ^ set(outline))
+    if odd:
+        where = "has no" if odd[0] in outline else "has an unknown"
+        raise BundleError(f"the weights do not fit '{name}': '{WEIGHTS}' {where} '{odd[0]}'.", code="BUN_SHAPE")
+    for tensor, wanted in outline.items():
+        shape, dtype = tuple(held[tensor].get_shape()), held[tensor].get_dtype()
+        if shape != tuple(wanted.shape) or dtypes.get(dtype) != str(wanted.dtype).removeprefix("torch."):
+            raise BundleError(
+                f"the weights do not fit '{name}': '{tensor}' is {dtype} of {shape}, wanted is {wanted.dtype} of "
+                f"{tuple(wanted.shape)}.",
+                code="BUN_SHAPE",
+            )
 
 
 def read_config(folder: Path) -> BundleConfig:
@@ -217,7 +230,11 @@ def read_config(folder: Path) -> BundleConfig:
     path = folder / CONFIG
     if path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES:
         raise BundleError(f"'{CONFIG}' is far too large.", code="BUN_DAMAGED")
-    verify_manifest(folder, required=[WEIGHTS, CONFIG], unchecked=[WEIGHTS])  # `load_bundle` hashes the weights
+    _check_contents(folder)
+    # `load_bundle` hashes the weights
+    named = verify_manifest(folder, required=[WEIGHTS, CONFIG], allowed=BUNDLE_FILES, unchecked=[WEIGHTS])
+    if NOVELTY not in named and (folder / NOVELTY).exists():
+        raise BundleError(f"'{MANIFEST}' does not name '{NOVELTY}'.", code="BUN_EXTRA")
     raw = read_json(path)
     if not isinstance(raw, dict) or raw.get("schema_version") != SCHEMA:
         found = raw.get("schema_version") if isinstance(raw, dict) else None
@@ -232,10 +249,48 @@ def read_config(folder: Path) -> BundleConfig:
             f"{len(config.classes)} class names for {config.architecture.num_classes} scores.",
             code="BUN_CLASSES",
         )
+    _check_numbers(config)
     size = config.architecture.image_size
     if (config.preprocessing.height, config.preprocessing.width) != (size, size):
         raise BundleError(f"the images are not prepared at the size of the model, {size}x{size}.", code="BUN_SHAPE")
     return config
+
+
+def _check_numbers(config: BundleConfig) -> None:
+    """Refuse preprocessing and limits that make every score, or every comparison, no number."""
+    preprocessing, gate = config.preprocessing, config.novelty
+    spread = (preprocessing.high - preprocessing.low) * preprocessing.std
+    numbers = [preprocessing.offset, spread, gate.neighbour_limit or 0.0, gate.class_limit or 0.0, gate.longest]
+    if not np.isfinite(numbers).all() or spread <= 0 or gate.neighbours < 1:
+        raise BundleError(f"'{CONFIG}' has numbers that cannot be.", code="BUN_DAMAGED")
+    if (gate.neighbour_limit is None) != (gate.class_limit is None):
+        raise BundleError(f"'{CONFIG}' has one limit of two.", code="BUN_DAMAGED")
+
+
+def _check_contents(folder: Path) -> None:
+    """Refuse links that lead out of the folder, and files that a bundle does not have.
+
+    In the hub's cache every file is a link to one folder beside; whatever it holds must still have the right hash.
+    """
+    cached = folder.parents[1] / "blobs" if folder.parent.name == "snapshots" else folder
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.is_symlink() and not path.resolve().is_relative_to(cached.resolve()):
+            raise BundleError(f"'{path.name[:80]}' is a link out of the bundle.", code="BUN_OUTSIDE")
+        known = path.name in BUNDLE_FILES or path.name.startswith(".") or path.suffix.lower() in FOR_PEOPLE
+        if not known and not path.name.upper().startswith(("LICENSE", "LICENCE", "NOTICE")):
+            raise BundleError(f"'{path.name[:80]}' is no part of a bundle; take it out.", code="BUN_EXTRA")
+
+
+def put_onnx(folder: Path, data: bytes) -> Path:
+    """Add `model.onnx` to a sound bundle, in place of an older one.
+
+    Killed in between, the bundle is as it was, or without the file.
+    """
+    named = set(verify_manifest(folder, required=[WEIGHTS, CONFIG], allowed=BUNDLE_FILES))
+    write_manifest(folder, sorted(named - {ONNX}))
+    write_bytes(folder / ONNX, data)
+    write_manifest(folder, sorted(named | {ONNX}))
+    return folder / ONNX
 
 
 def find_bundles(run: Path) -> list[Path]:

@@ -112,6 +112,8 @@ class Reference:
 
     def distances(self, features: Features, *, neighbours: int) -> Floats:
         """`(n, 2)`: mean distance to the nearest training images, and Mahalanobis distance to the nearest class."""
+        if features.shape[1] != self.center.size:
+            raise BundleError("the features to compare with are of another model.", code="BUN_SHAPE")
         scaled = (features - self.center) / self.scale
         near = np.concatenate(
             [
@@ -131,12 +133,28 @@ class Reference:
         """From the file.
 
         Raises:
-            BundleError: `BUN_DAMAGED` if it is not such a file.
+            BundleError: `BUN_DAMAGED`, `BUN_SHAPE` or `BUN_NOT_FINITE` if it is not such a file.
         """
         try:
-            return cls(**{name: tensors[name] for name in ("images", "classes", "whitening", "center", "scale")})
+            found = cls(**{name: tensors[name] for name in ("images", "classes", "whitening", "center", "scale")})
         except KeyError:
             raise BundleError("the features to compare with are damaged.", code="BUN_DAMAGED") from None
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        """Refuse arrays that do not fit one another, or that make every distance no number."""
+        arrays = self.tensors()
+        ranks = {"images": 2, "classes": 2, "whitening": 2, "center": 1, "scale": 1}
+        right = all(arrays[name].ndim == rank and arrays[name].dtype == np.float32 for name, rank in ranks.items())
+        width = self.center.size
+        if not right or not len(self.images) or not len(self.classes) or not width:
+            raise BundleError("the features to compare with have the wrong shapes.", code="BUN_SHAPE")
+        sides = {self.images.shape[1], self.classes.shape[1], self.whitening.shape[0], self.scale.size}
+        if sides != {width}:
+            raise BundleError("the features to compare with do not fit one another.", code="BUN_SHAPE")
+        if not all(np.isfinite(array).all() for array in arrays.values()) or not (self.scale > 0).all():
+            raise BundleError("the features to compare with are no numbers.", code="BUN_NOT_FINITE")
 
 
 def limits(distances: Floats, group: Ints, *, quantile: float) -> tuple[float, float]:

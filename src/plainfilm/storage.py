@@ -17,6 +17,7 @@ from plainfilm.errors import BundleError, ResourceError, UsageError
 MANIFEST = "manifest.json"
 LOCK = ".lock"
 TEMPORARY = ".tmp"
+MAX_MANIFEST_BYTES = 16 << 20
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -106,21 +107,31 @@ def write_manifest(folder: Path, names: Sequence[str]) -> None:
     write_json(folder / MANIFEST, {"sha256": {name: sha256_of(folder / name) for name in sorted(names)}})
 
 
-def verify_manifest(folder: Path, *, required: Iterable[str] = (), unchecked: Iterable[str] = ()) -> dict[str, str]:
+def verify_manifest(
+    folder: Path,
+    *,
+    required: Iterable[str] = (),
+    allowed: Collection[str] | None = None,
+    unchecked: Iterable[str] = (),
+) -> dict[str, str]:
     """Check every file that the manifest of `folder` names.
 
     Args:
         folder: What `write_manifest` was given.
         required: Files that must be among them: one the manifest does not name is not checked.
+        allowed: Files that may be among them; None for any inside the folder.
         unchecked: Files whose hash may differ, because they are about to be written again.
 
     Returns:
         The hashes by name.
 
     Raises:
-        BundleError: `BUN_MISSING`, `BUN_DAMAGED` or `BUN_OUTSIDE` (a name that leaves the folder).
+        BundleError: `BUN_MISSING`, `BUN_DAMAGED`, `BUN_EXTRA` or `BUN_OUTSIDE` (a name that leaves the folder).
     """
-    manifest = read_json(folder / MANIFEST)
+    path = folder / MANIFEST
+    if path.is_file() and path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"'{MANIFEST}' is far too large.", code="BUN_DAMAGED")
+    manifest = read_json(path)
     hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
     if not isinstance(hashes, dict):
         raise BundleError(f"'{MANIFEST}' names no files.", code="BUN_DAMAGED")
@@ -130,9 +141,20 @@ def verify_manifest(folder: Path, *, required: Iterable[str] = (), unchecked: It
     for name, expected in hashes.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise BundleError(f"'{MANIFEST}' names a file outside its folder.", code="BUN_OUTSIDE")
+        if allowed is not None and name not in allowed:
+            raise BundleError(f"'{MANIFEST}' names a file that does not belong here.", code="BUN_EXTRA")
         if name not in unchecked:
             check_hash(folder / name, expected, shown=name)
     return hashes
+
+
+def noted_hash(folder: Path, name: str) -> str | None:
+    """What the manifest of `folder` says of one file; None if it does not name it, or there is no manifest."""
+    if not (folder / MANIFEST).is_file():
+        return None
+    manifest = read_json(folder / MANIFEST)
+    hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
+    return hashes.get(name) if isinstance(hashes, dict) else None
 
 
 def check_hash(path: Path, expected: str, *, shown: str) -> None:

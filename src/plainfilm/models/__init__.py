@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         unfreeze_backbone,
     )
     from plainfilm.models.resnet1d import ResNet1d
-    from plainfilm.models.zoo import PRETRAINED, ModelInfo, create_model, describe_model, list_models
+    from plainfilm.models.zoo import PRETRAINED, ModelInfo, create_model, describe_model, list_models, outline_model
 
 _HOME = {
     "PRETRAINED": "zoo",
@@ -38,6 +38,7 @@ _HOME = {
     "freeze_backbone": "parts",
     "layer_groups": "parts",
     "list_models": "zoo",
+    "outline_model": "zoo",
     "pooled_features": "parts",
     "unfreeze_backbone": "parts",
 }
@@ -61,6 +62,7 @@ __all__ = [
     "freeze_backbone",
     "layer_groups",
     "list_models",
+    "outline_model",
     "pooled_features",
     "unfreeze_backbone",
 ]

@@ -74,6 +74,7 @@ def create_model(
     head: Head = "own",
     weights: str | Path | None = None,
     image_size: int | None = None,
+    try_out: bool = True,
 ) -> nn.Module:
     """Build a classifier of one-channel images by name; see `list_models`.
 
@@ -91,6 +92,7 @@ def create_model(
             A classifier head made for another number of classes is left random, and logged.
         image_size: Height and width of the images, to shape models that need to know, and to refuse a
             model that cannot take them. None: the model's own size.
+        try_out: Show it one empty image of that size, and refuse a model that cannot take it.
 
     Raises:
         UsageError: If the name is unknown, has no weights to fetch, cannot take `image_size`, or has no features
@@ -115,10 +117,31 @@ def create_model(
         model = _assembled(
             backbone, architecture, adapter=adapter, head=head, num_classes=num_classes, image_size=image_size
         )
-    if image_size is not None:
+    if image_size is not None and try_out:
         with _size_refused(architecture, image_size), torch.no_grad():
             model.eval()(torch.zeros(1, 1, image_size, image_size))
     return model.train()
+
+
+def outline_model(
+    name: str, *, num_classes: int, adapter: Adapter = "conv1x1", head: Head = "own", image_size: int
+) -> dict[str, Tensor]:
+    """Names, shapes and types of a model's tensors, without their numbers; takes next to no memory.
+
+    Raises:
+        UsageError: As `create_model`.
+    """
+    architecture = find_architecture(name)
+    head = _head_for(architecture, head)
+    with _size_refused(architecture, image_size):
+        backbone = _build_on_meta(architecture, num_classes=num_classes, image_size=image_size)
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+            model = _assembled(
+                backbone, architecture, adapter=adapter, head=head, num_classes=num_classes, image_size=image_size
+            ).eval()
+            model(torch.empty(1, 1, image_size, image_size))
+    outline: dict[str, Tensor] = model.state_dict()
+    return outline
 
 
 def describe_model(
