@@ -14,11 +14,15 @@ from PIL import Image
 from torch import nn
 
 from plainfilm import verbs
+from plainfilm.bundle import Architecture, BundleConfig, save_bundle
 from plainfilm.data.augment import make_augmentation
 from plainfilm.data.phantoms import PhantomOptions, write_phantoms
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.preprocessing import Preprocessing
+from plainfilm.models import create_model, describe_model, pooled_features
+from plainfilm.novelty import Gate, Reference
 from plainfilm.progress import Silent
+from plainfilm.reporting.card import model_card
 from plainfilm.runs import Run
 from plainfilm.storage import sha256_of
 from plainfilm.training.batches import LabelledImages
@@ -87,6 +91,31 @@ class Stopper(Silent):
             raise KeyboardInterrupt
 
         yield stop if title.startswith(self._title) else lambda steps=1, **facts: None
+
+
+# --- a bundle that nobody trained ---------------------------------------------------------------------------
+
+
+def write_bundle(folder: Path, *, model="lenet5", classes=("healthy", "ill"), seed=0, learnt=False, **changes) -> Path:
+    """A sound bundle with random weights, 32x32; with `learnt` also the features of some training images."""
+    torch.manual_seed(seed)
+    network = create_model(model, num_classes=len(classes), image_size=32).eval()
+    config = BundleConfig(
+        architecture=Architecture(name=model, adapter="conv1x1", num_classes=len(classes), image_size=32),
+        classes=classes,
+        preprocessing=Preprocessing(height=32, width=32, fit="pad", mean=0.25 + seed / 10, std=0.125),
+        data={"training_images": 3, "validation_images": 2},
+    ).model_copy(update=changes)
+    reference = None
+    if learnt:
+        features = pooled_features(network)(torch.randn(40, 1, 32, 32)).detach().numpy()
+        reference = Reference.fit(features, np.arange(40) % 2, most=30, seed=0)
+        near, away = np.median(reference.distances(features, neighbours=5), axis=0).tolist()
+        gate = Gate(bits=(8,), smallest=32, largest=64, longest=1.0, neighbour_limit=near, class_limit=away, reason="")
+        config = config.model_copy(update={"novelty": gate})
+    described = describe_model(model, num_classes=len(classes), image_size=32)
+    save_bundle(folder, network.state_dict(), config, card=model_card(config, described), reference=reference)
+    return folder
 
 
 # --- a training without files around it ---------------------------------------------------------------------

@@ -37,6 +37,8 @@ COMMANDS = {  # what is typed: where it is, relative to plainfilm.commands, and 
     "serve": ("serving:serve", "Answer images over HTTP, and show a page for them, on this machine."),
     "bridge": ("bridging:bridge", "A DICOM node: images come in, reports go back."),
     "report": ("running:report", "Write a run's report again from its files."),
+    "export": ("exporting:export", "Write a model as ONNX, checked for the same scores; or a folder to carry away."),
+    "push": ("exporting:push", "Put a model's bundle on the Hugging Face hub."),
     "models": ("asking:models", "List models with parameters, FLOPs, weights and licences."),
     "recipe list": ("recipes:list_recipes", "The papers' experiments."),
     "recipe run": ("recipes:run_recipe", "Do one of them, and set it beside what holds on new patients."),

@@ -14,13 +14,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from plainfilm.calibration import tempered
-from plainfilm.data.table import LeftOut, Table
+from plainfilm.data.table import COLUMNS, LeftOut, Table
 from plainfilm.errors import BundleError, ResourceError
 from plainfilm.progress import Progress, Silent
 from plainfilm.storage import write_json, write_text
 
 if TYPE_CHECKING:
-    from plainfilm.bundle import Bundle, BundleConfig
+    from plainfilm.abstention import Abstention
+    from plainfilm.bundle import Bundle
     from plainfilm.data.pixels import PixelStore
 
 SCORE_PREFIX = "score_"
@@ -185,17 +186,16 @@ def predict_table(
         ],
         axis=0,
     )
-    columns = ["path", "label", "patient_id", "split"]
-    rows = table.rows[columns].copy()
+    rows = table.rows[list(COLUMNS)].copy()
     if len(bundles) == 1 and bundles[0].config.abstention.applies:
-        rows = rows.assign(**_answers(bundles[0].config, scores))
+        rows = rows.assign(**answers(bundles[0].config.abstention, bundles[0].config.classes, scores))
     return Predictions(bundles[0].config.classes, rows, scores)
 
 
-def _answers(config: BundleConfig, scores: npt.NDArray[np.float64]) -> dict[str, list[str]]:
+def answers(abstention: Abstention, classes: Sequence[str], scores: npt.NDArray[np.float64]) -> dict[str, list[str]]:
     """For each image the classes that it may be, the answer if that is one, and whether there is none."""
-    held = config.abstention.sets(scores, config.classes)
-    sets = [[name for name, inside in zip(config.classes, row, strict=True) if inside] for row in held]
+    held = abstention.sets(scores, classes)
+    sets = [[name for name, inside in zip(classes, row, strict=True) if inside] for row in held]
     return {
         "answer": [names[0] if len(names) == 1 else "" for names in sets],
         "abstains": ["no" if len(names) == 1 else "yes" for names in sets],

@@ -35,7 +35,7 @@ def explain(
     """Heat maps of a model's reasons, tested on networks with random weights; feature maps; marks painted out and in.
 
     Args:
-        run: Folder of a run or of a bundle; or model:NAME with --maps, for a model that no run trained.
+        run: Folder of a run or of a bundle, or hf:OWNER/NAME; or model:NAME with --maps, for a model by its name.
         images: A folder, an image, a table, parquet or .npz; labels are not needed.
         output: Folder for the page, the numbers and the pictures.
         overwrite: Replace the explanation in --output.

@@ -112,7 +112,7 @@ def evaluate(
     """Measure a run again, for instance with --positive classes; or its model on other data.
 
     Args:
-        run: Folder of a finished run.
+        run: Folder of a finished run; with DATA also a bundle, an export, or hf:OWNER/NAME.
         data: Labelled images from elsewhere; by default the run's own test images, already scored.
         patients: Where those of DATA are known from: its column of ids, or recovered from its pixels.
         json_: Print every number as JSON.
@@ -150,6 +150,7 @@ def predict(
     output: Annotated[Path, Parameter(["--output", "-o"])] = Path("predictions.csv"),
     batch_size: int = BATCH,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    engine: Literal["torch", "onnx"] = "torch",
     workers: int | None = None,
     dicom_output: Path | None = None,
     quiet: Annotated[bool, Parameter(["--quiet", "-q"], negative=())] = False,
@@ -159,11 +160,12 @@ def predict(
     """Score images with a trained model, from its bundle alone.
 
     Args:
-        run: Folder of a run, or of a bundle.
+        run: Folder of a run, of a bundle or of an export; a .onnx file of export; or hf:OWNER/NAME.
         images: A folder, an image, a table, parquet or .npz; labels are not needed.
         output: CSV or JSON file to write, by its ending.
         batch_size: Images at once.
         device: Where to compute.
+        engine: What computes; onnx takes the model.onnx that export wrote.
         workers: Decoding processes; by default one per processor.
         dicom_output: New folder for a DICOM report of each series of DICOM images.
         quiet: No progress.
@@ -182,6 +184,7 @@ def predict(
         dicom=dicom,
         batch_size=batch_size,
         device=device,
+        engine=engine,
         workers=workers,
         progress=Terminal(quiet=quiet),
     )

@@ -16,7 +16,7 @@ SHARDS = "*.parquet"
 CONVERTED = "refs/convert/parquet"  # where the hub keeps its own parquet copy of data sets in other formats
 
 _TIMEOUT_S = 10.0
-_HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
+HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def parse_hub_id(data: str | Path) -> HubDataset:
     Raises:
         DataError: `TAB_HUB_ID` if it is neither.
     """
-    found = _HUB_ID.fullmatch(str(data).removeprefix(PREFIX))
+    found = HUB_ID.fullmatch(str(data).removeprefix(PREFIX))
     if found is None or ".." in str(data):
         raise DataError(
             f"'{data}' is not the id of a data set. Write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION.", code="TAB_HUB_ID"

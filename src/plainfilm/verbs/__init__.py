@@ -5,6 +5,8 @@ from plainfilm.verbs.bridging import bridge
 from plainfilm.verbs.comparing import compare
 from plainfilm.verbs.explaining import explain
 from plainfilm.verbs.exploring import explore
+from plainfilm.verbs.exporting import export
+from plainfilm.verbs.pushing import push
 from plainfilm.verbs.scanning import scan
 from plainfilm.verbs.scoring import evaluate, predict
 from plainfilm.verbs.training import plan, report, train
@@ -17,8 +19,10 @@ __all__ = [
     "evaluate",
     "explain",
     "explore",
+    "export",
     "plan",
     "predict",
+    "push",
     "report",
     "scan",
     "train",

@@ -24,6 +24,7 @@ from plainfilm.measures import Measure
 from plainfilm.prediction import predict_scores
 from plainfilm.progress import Progress, Silent
 from plainfilm.storage import check_output
+from plainfilm.verbs.predicting import find_model
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +54,7 @@ def explain(
     """Heat maps of some images, tested against networks that have learned nothing; feature maps; marks tried out.
 
     Args:
-        run: A run's folder or a bundle's; or `model:NAME` for the feature maps of a model by its name.
+        run: A run, a bundle, or `hf:OWNER/NAME`; or `model:NAME` for the feature maps of a model by its name.
         images: Anything `list_images` understands; labels are not needed.
         options: What to show, and how hard to check it.
         source: Names of columns, where they are not the usual ones.
@@ -81,7 +82,7 @@ def explain(
     elif weights is not None:
         raise UsageError(f"weights are for {BY_NAME}NAME; a run has its own.", code="XAI_WEIGHTS")
     else:
-        found = _explain_run(Path(run), listing, name, options, workers, device, progress)
+        found = _explain_run(find_model(run), listing, name, options, workers, device, progress)
     if folder is not None:
         from plainfilm.explanation.page import write_explanation
 

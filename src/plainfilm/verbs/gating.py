@@ -137,18 +137,7 @@ class NoveltyCheck:
 
     def columns(self, rows: pd.DataFrame, pixels: PixelStore) -> dict[str, list[str]]:
         """For each image whether it is unlike the training images (`yes`, `no`), and why."""
-        if not self.gate.bits:
-            return {}
-        why = refusals(self.gate, *(rows[name].to_numpy().astype(np.intp) for name in ("bits", "width", "height")))
-        distances = self._distances(pixels)
-        if distances is not None:
-            far = beyond(distances, self.gate)
-            ratio = farness(distances, self.gate)
-            why = [
-                "; ".join(filter(None, (said, f"{times:.1f} times as far as the limit" if is_far else "")))
-                for said, is_far, times in zip(why, far, ratio, strict=True)
-            ]
-        return {"unlike_training": ["yes" if said else "no" for said in why], "unlike_why": why}
+        return unlike_columns(self.gate, rows, self._distances(pixels) if self.gate.bits else None)
 
     def looks_inverted(self, pixels: PixelStore) -> Bools:
         """`(n,)`: whether the negative of an image is within the limits, so that it alone is what is strange."""
@@ -160,6 +149,21 @@ class NoveltyCheck:
             return None
         features = pooled(self.bundle, pixels, extractor=self.extractor)
         return self.reference.distances(features, neighbours=self.gate.neighbours)
+
+
+def unlike_columns(gate: Gate, rows: pd.DataFrame, distances: Floats | None) -> dict[str, list[str]]:
+    """Whether each image is unlike the training images, by its file and by its distances where those are known."""
+    if not gate.bits:
+        return {}
+    why = refusals(gate, *(rows[name].to_numpy().astype(np.intp) for name in ("bits", "width", "height")))
+    if distances is not None:
+        far = beyond(distances, gate)
+        ratio = farness(distances, gate)
+        why = [
+            "; ".join(filter(None, (said, f"{times:.1f} times as far as the limit" if is_far else "")))
+            for said, is_far, times in zip(why, far, ratio, strict=True)
+        ]
+    return {"unlike_training": ["yes" if said else "no" for said in why], "unlike_why": why}
 
 
 def pooled_extractor(bundle: Bundle, *, device: str) -> Extractor:

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from plainfilm.bundle import Bundle, BundleConfig, find_bundles, load_bundle
+from plainfilm.bundle import Bundle, BundleConfig, find_bundles, load_bundle, read_config
 from plainfilm.data.pixels import PixelStore
-from plainfilm.data.table import Table
-from plainfilm.prediction import BATCH, Predictions, predict_table
+from plainfilm.data.preprocessing import Preprocessing
+from plainfilm.data.table import COLUMNS, Table
+from plainfilm.errors import UsageError
+from plainfilm.exporting.folder import check_folder, exported_model
+from plainfilm.exporting.reading import SUFFIX, OnnxModel, read_onnx
+from plainfilm.exporting.scoring import onnx_scores
+from plainfilm.hub import located
+from plainfilm.prediction import BATCH, Predictions, answers, predict_table
 from plainfilm.progress import Progress
-from plainfilm.verbs.gating import NoveltyCheck
+from plainfilm.verbs.gating import NoveltyCheck, unlike_columns
+
+Engine = Literal["torch", "onnx"]
 
 
 @dataclass(frozen=True)
@@ -56,3 +65,62 @@ class Predictor:
             return predictions
         columns = self.novelty.columns(table.rows, pixels)
         return replace(predictions, table=predictions.table.assign(**columns))
+
+
+@dataclass(frozen=True)
+class OnnxPredictor:
+    """The same by onnxruntime, from an exported file alone.
+
+    Attributes:
+        model: The file.
+    """
+
+    model: OnnxModel
+
+    def predict(
+        self, table: Table, pixels: PixelStore, *, batch_size: int = BATCH, progress: Progress | None = None
+    ) -> Predictions:
+        """As `Predictor.predict`."""
+        facts = self.model.facts
+        found = onnx_scores(self.model, pixels, batch_size=batch_size, progress=progress)
+        rows = table.rows[list(COLUMNS)].copy()
+        if facts.abstention.applies:
+            rows = rows.assign(**answers(facts.abstention, facts.classes, found.scores))
+        rows = rows.assign(**unlike_columns(facts.novelty, table.rows, found.distances))
+        return Predictions(facts.classes, rows, found.scores)
+
+
+def find_model(run: str | Path) -> Path:
+    """Where RUN lies: a run, a bundle, an exported folder (all of it checked), or a model of the hub, fetched once."""
+    place = located(run)
+    check_folder(place)
+    return place
+
+
+def prepared_for(place: Path, *, engine: Engine) -> tuple[Preprocessing, OnnxModel | None]:
+    """How images must be prepared for the model at `place`; and the exported file, where that one is to be asked.
+
+    Raises:
+        BundleError: As `bundle.read_config` and `exporting.reading.read_onnx`.
+    """
+    exported = None
+    if place.suffix.lower() == SUFFIX:
+        exported = read_onnx(place)
+    elif engine == "onnx":
+        exported = exported_model(place)
+    if exported is not None:
+        return exported.facts.preprocessing, exported
+    return read_config(find_bundles(place)[0]).preprocessing, None
+
+
+def predictor_of(place: Path, exported: OnnxModel | None, *, device: str) -> Predictor | OnnxPredictor:
+    """What answers for the model at `place`.
+
+    Raises:
+        UsageError: `OPT_ENGINE` if onnxruntime is to work on another device than the processor.
+    """
+    if exported is None:
+        return Predictor.load(place, device=device)
+    if device not in ("auto", "cpu"):
+        raise UsageError("the ONNX engine works on the processor: leave --device out.", code="OPT_ENGINE")
+    return OnnxPredictor(exported)

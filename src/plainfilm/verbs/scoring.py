@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from plainfilm.auditing.results import NUMBERS, load_audit
-from plainfilm.bundle import find_bundles, read_config
 from plainfilm.data.pixels import PixelStore
+from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.data.scanning import scan_as_prepared
 from plainfilm.data.sources import SourceOptions, list_images
 from plainfilm.data.table import Table
@@ -24,8 +24,10 @@ from plainfilm.runs import Run, open_run
 from plainfilm.storage import MANIFEST, read_json
 from plainfilm.verbs.answering import ResultMaker, check_result_folder, read_sources, write_results
 from plainfilm.verbs.overlaying import HeatPainter
-from plainfilm.verbs.predicting import Predictor
+from plainfilm.verbs.predicting import Engine, OnnxPredictor, Predictor, find_model, predictor_of, prepared_for
 from plainfilm.verbs.recovering import with_recovered_patients
+
+NOT_KNOWN_AGAIN = "A bundle does not say which images trained it: that none of these did is for you to know."
 
 
 def predict(
@@ -39,12 +41,13 @@ def predict(
     batch_size: int = BATCH,
     workers: int | None = None,
     device: str = "auto",
+    engine: Engine = "torch",
     progress: Progress | None = None,
 ) -> tuple[Predictions, Table]:
     """Score images with a trained model, from its bundle alone.
 
     Args:
-        run: A run's folder, or a bundle's.
+        run: A run's folder, a bundle's, one that `export` wrote, an ONNX file of `export`, or `hf:OWNER/NAME`.
         images: Anything `list_images` understands; labels are not needed.
         source: Names of columns, where they are not the usual ones.
         output: CSV or JSON file to write, by its ending.
@@ -53,6 +56,7 @@ def predict(
         batch_size: Images at once.
         workers: Decoding processes.
         device: Where to compute.
+        engine: What computes: torch, or onnxruntime with the `model.onnx` that `export` wrote.
         progress: Told after every image.
 
     Returns:
@@ -71,11 +75,16 @@ def predict(
         raise UsageError("options of DICOM results need --dicom-output FOLDER.", code="OPT_INVALID")
     if folder is not None:
         check_result_folder(folder)
-    table, pixels = _scanned(run, images, source=source, workers=workers, progress=progress)
+    place = find_model(run)
+    preprocessing, exported = prepared_for(place, engine=engine)
+    table, pixels = _scanned(preprocessing, images, source=source, workers=workers, progress=progress)
     sources = [] if folder is None else read_sources(table)
-    predictor = Predictor.load(Path(run), device=device)
-    maker = None if folder is None else ResultMaker.of(predictor, dicom)
-    painter = HeatPainter.of(Path(run), predictor, pixels) if dicom is not None and dicom.overlay else None
+    predictor = predictor_of(place, exported, device=device)
+    maker = painter = None
+    if folder is not None:
+        model = _by_torch(predictor)
+        maker = ResultMaker.of(model, dicom)
+        painter = HeatPainter.of(place, model, pixels) if dicom is not None and dicom.overlay else None
     predictions = predictor.predict(table, pixels, batch_size=batch_size, progress=progress)
     if output is not None:
         predictions.save(Path(output), table.left_out)
@@ -84,8 +93,15 @@ def predict(
     return predictions, table
 
 
+def _by_torch(predictor: Predictor | OnnxPredictor) -> Predictor:
+    """The predictor, if it is one whose answers become DICOM."""
+    if isinstance(predictor, OnnxPredictor):
+        raise UsageError("DICOM results are written by the torch engine: leave --engine out.", code="OPT_ENGINE")
+    return predictor
+
+
 def _scanned(
-    run: str | Path,
+    preprocessing: Preprocessing,
     images: str | Path,
     *,
     source: SourceOptions | None,
@@ -93,17 +109,17 @@ def _scanned(
     progress: Progress | None,
 ) -> tuple[Table, PixelStore]:
     """The images as the model is given them."""
-    preprocessing = read_config(find_bundles(Path(run))[0]).preprocessing
     listing = list_images(Path(images), source)
     return scan_as_prepared(listing, preprocessing, workers=workers, progress=progress)
 
 
 def _scored(
-    run: str | Path, images: str | Path, *, source: SourceOptions | None, progress: Progress | None
+    place: Path, images: str | Path, *, source: SourceOptions | None, progress: Progress | None
 ) -> tuple[Predictions, Table, PixelStore]:
     """Scores of images, their table, and the images as the model was given them."""
-    table, pixels = _scanned(run, images, source=source, progress=progress)
-    return Predictor.load(Path(run)).predict(table, pixels, progress=progress), table, pixels
+    preprocessing, exported = prepared_for(place, engine="torch")
+    table, pixels = _scanned(preprocessing, images, source=source, progress=progress)
+    return predictor_of(place, exported, device="auto").predict(table, pixels, progress=progress), table, pixels
 
 
 def evaluate(
@@ -119,7 +135,7 @@ def evaluate(
     """Measure a run again, for instance with `positive` classes; or measure its model on other data.
 
     Args:
-        run: A finished run.
+        run: A finished run; with `data` also a bundle, an exported folder or file, or `hf:OWNER/NAME`.
         data: Labelled images from elsewhere; without it the run's own test rows, whose scores are on file. Images
             that trained the model are known again by their pixels, and every score is then struck through.
         overrides: Options of `EvaluationOptions` and `OperatingOptions` that differ from the run's own, such as
@@ -134,11 +150,14 @@ def evaluate(
     """
     if data is None and patients == "recovered":
         raise UsageError("--patients is about DATA, and none was given: a run knows its own.", code="OPT_INVALID")
-    opened = open_run(Path(run))
-    facts = read_json(opened.facts)
-    options, operating = _measuring(facts["options"], overrides or {})
-    scored = Predictions.load(opened.predictions)
+    place = find_model(run)
+    opened = None if data is not None and place.exists() and not Run(place).facts.is_file() else open_run(place)
+    facts = {} if opened is None else read_json(opened.facts)
+    options, operating = _measuring(facts.get("options", {}), overrides or {})
+    scored = None if opened is None else Predictions.load(opened.predictions)
     if data is None:
+        assert opened is not None
+        assert scored is not None
         predictions = scored.tested(facts["tested_on"])
         evaluation = evaluate_predictions(
             predictions,
@@ -157,11 +176,11 @@ def evaluate(
         )
         audited = load_audit(opened.folder).evidence_level if (opened.folder / NUMBERS).is_file() else None
         return replace(evaluation, evidence_level=audited or evaluation.evidence_level)
-    predictions, table, pixels = _scored(run, data, source=source, progress=progress)
+    predictions, table, pixels = _scored(place, data, source=source, progress=progress)
     if patients == "recovered":
         table, _ = with_recovered_patients(table, pixels, progress=progress)
         predictions.table["patient_id"] = table.rows["patient_id"]
-    predictions.table["split"] = _seen_before(opened, table)
+    predictions.table["split"] = "external" if opened is None else _seen_before(opened, table)
     known = predictions.labelled().table["patient_id"].notna()
     unknown_classes = sorted(set(table.classes) - set(predictions.classes))
     if unknown_classes:
@@ -178,11 +197,13 @@ def evaluate(
         attributes=table.rows,
         subgroups=subgroups,
     )
+    if opened is None:
+        evaluation = replace(evaluation, notes=(*evaluation.notes, NOT_KNOWN_AGAIN))
     return with_operating_point(
         evaluation,
         predictions,
-        scored.tested("validation"),
-        choosing_patients=facts["patients"],
+        None if scored is None else scored.tested("validation"),
+        choosing_patients=facts.get("patients", "unknown"),
         options=operating,
     )
 
@@ -192,7 +213,7 @@ def _measuring(kept: Mapping[str, Any], overrides: Mapping[str, Any]) -> tuple[E
     own = {name: value for name, value in overrides.items() if name in OperatingOptions.model_fields}
     rest = {name: value for name, value in overrides.items() if name not in own}
     return (
-        EvaluationOptions.model_validate(kept["evaluation"] | rest),
+        EvaluationOptions.model_validate(kept.get("evaluation", {}) | rest),
         OperatingOptions.model_validate(kept.get("operating", {}) | own),
     )
 

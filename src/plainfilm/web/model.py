@@ -23,7 +23,7 @@ from plainfilm.reporting.assembly import HEAT
 from plainfilm.reporting.content import HeatFacts
 from plainfilm.runs import Run, open_run
 from plainfilm.storage import read_json, sha256_of
-from plainfilm.verbs.predicting import Predictor
+from plainfilm.verbs.predicting import Predictor, find_model
 from plainfilm.web.cautions import Caution, cautions_of
 from plainfilm.web.gallery import Gallery, seen_images
 from plainfilm.web.words import abstention_in_words, answer_in_words, calibration_in_words, evidence_in_words
@@ -77,7 +77,7 @@ class Served:
     """A run's or a bundle's model behind a service.
 
     Args:
-        run: A run's folder, or a bundle's.
+        run: A run's folder, a bundle's, an exported one, or `hf:OWNER/NAME`.
         device: Where to compute.
 
     Raises:
@@ -85,6 +85,7 @@ class Served:
     """
 
     def __init__(self, run: Path, *, device: str = "auto") -> None:
+        run = find_model(run)
         self.run = open_run(run) if Run(run).facts.is_file() else None
         self.folder = find_bundles(run)[0]
         self.predictor = Predictor.load(run, device=device)
