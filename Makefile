@@ -8,6 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill clean
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit kill fuzz clean
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit kill fuzz bad-inputs injection full-disk clean
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit kill bench-onnx bit-flips clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,10 +17,12 @@ help:
 	@echo "make test-long  the few tests that take longest"
 	@echo "make check   lint, format, types, import order"
 	@echo "make bench   the benchmarks; needs the real images in ../shared"
-	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without; about an hour"
+	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without"
 	@echo "make bench-recovery  patients recovered from phantoms and from the real slices"
 	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about an hour"
 	@echo "make bench-bridge  DICOM images in over loopback, reports and overlays out"
+	@echo "make bench-onnx  exported models beside their own: scores and speed; needs ../shared"
+	@echo "make bit-flips  1,000 flipped bits in a model's files: is each found"
 	@echo "make kill    trainings killed at random and resumed; about ten minutes"
 	@echo "make kill    200 trainings killed at random and resumed; about twenty minutes"
 	@echo "make bad-inputs  every named bad input through every entry point; about ten minutes"
@@ -56,7 +59,13 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.alzheimer ../shared/data
 
 bench-audit: $(READY)
-	$(BIN)/python -m benchmarks.planted_faults --first-seed 100 --results build/planted-faults
+	$(BIN)/python -m benchmarks.planted_faults
+
+bench-onnx: $(READY)
+	$(BIN)/python -m benchmarks.onnx_parity ../shared/data ../shared/weights
+
+bit-flips: $(READY)
+	$(BIN)/python -m benchmarks.bit_flips
 
 bench-recovery: $(READY)
 	$(BIN)/python -m benchmarks.recovery --data ../shared/data
