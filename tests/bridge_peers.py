@@ -204,7 +204,7 @@ def echoes(bridge: Running) -> bool:
         return opened.is_established and opened.send_c_echo().Status == 0
 
 
-def until(holds, *, seconds: float = 60):
+def until(holds, *, seconds: float = 180):
     """Wait for something to become true; gives it."""
     deadline = time.monotonic() + seconds
     while not (found := holds()):
