@@ -36,6 +36,9 @@ from plainfilm.plots.drawing import (
     readable,
 )
 
+CELL = (1.25, 1.6)  # inches, width and height of a picture with its caption on a contact sheet
+PICTURE = 1.18  # of them, the longer side of the picture
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
@@ -59,11 +62,26 @@ class Curve:
 def training_plot(history: pd.DataFrame, *, chosen_epoch: int | None = None) -> Drawing:
     """Loss, accuracy and absolute error by epoch, training beside validation, with the learning rate below.
 
+    The last drawing is kept: a run shows the same curves as a file of their own and in its report.
+
     Args:
         history: One row per epoch: `epoch`, and any of `train_loss`, `validation_loss`, `train_accuracy`,
             `validation_accuracy`, `train_mae`, `validation_mae`, `learning_rate`. Missing values are gaps in the line.
         chosen_epoch: The epoch whose weights were kept; marked.
     """
+    key = (history.to_csv(index=False), chosen_epoch)
+    drawing = _last_training.get(key)
+    if drawing is None:
+        drawing = _draw_training(history, chosen_epoch)
+        _last_training.clear()
+        _last_training[key] = drawing
+    return drawing
+
+
+_last_training: dict[tuple[str, int | None], Drawing] = {}
+
+
+def _draw_training(history: pd.DataFrame, chosen_epoch: int | None) -> Drawing:
     known = {name: (f"train_{name}", f"validation_{name}") for name in ("loss", "accuracy", "mae")}
     metrics = [name for name, columns in known.items() if _has_any(history, *columns)]
     with_rate = _has_any(history, "learning_rate")
@@ -198,21 +216,21 @@ def contact_sheet(images: Sequence[Array], captions: Sequence[str], *, columns: 
         columns: Pictures in a row.
     """
     rows = max(1, math.ceil(len(images) / columns))
-    cell_width, cell_height = 1 / columns, 1 / rows
     with house_style():
-        figure = Figure(figsize=(1.25 * columns, 1.6 * rows))
+        figure = Figure(figsize=(CELL[0] * columns, CELL[1] * rows))
+        # One pair of axes, in inches, for all: a pair for each picture takes longer than drawing the pictures.
+        ax = figure.add_axes((0, 0, 1, 1), xlim=(0, CELL[0] * columns), ylim=(CELL[1] * rows, 0), autoscale_on=False)
+        ax.set_axis_off()
         for place, (image, caption) in enumerate(zip(images, captions, strict=False)):
             row, column = divmod(place, columns)
-            left, bottom = column * cell_width, 1 - (row + 1) * cell_height
-            # Placed by hand: finding places for a sheet of pictures takes longer than drawing them.
-            ax = figure.add_axes(
-                (left + 0.03 * cell_width, bottom + 0.21 * cell_height, 0.94 * cell_width, 0.77 * cell_height)
-            )
-            ax.set_axis_off()
-            ax.imshow(to_eight_bits(image), cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+            tall, wide = (PICTURE * side / max(image.shape) for side in image.shape)
+            left, top = CELL[0] * (column + 0.5) - wide / 2, CELL[1] * row + 0.03 + (PICTURE - tall) / 2
+            box = (left, left + wide, top + tall, top)
+            grey = to_eight_bits(image)
+            ax.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="antialiased", aspect="auto", extent=box)
             # Two short lines: one that is wider than its picture would shrink all pictures.
             label = "\n".join(textwrap.wrap(readable(caption, limit=34), 19, max_lines=2, placeholder="..."))
-            ax.text(0.5, -0.03, label, transform=ax.transAxes, ha="center", va="top", fontsize=6.5)
+            ax.text(left + wide / 2, top + tall + 0.04, label, ha="center", va="top", fontsize=6.5)
     return finished(figure, f"Contact sheet of {min(len(images), len(captions))} images.")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from jinja2 import Environment, FunctionLoader
 
 from plainfilm import plots
@@ -11,8 +13,9 @@ from plainfilm.plots import readable
 NAME_LIMIT = 60  # characters of one name in a table
 
 
+@cache
 def report_environment() -> Environment:
-    """The environment of all pages, with the templates of this package and its filters."""
+    """The environment of all pages, with the templates of this package and its filters; each is compiled once."""
     environment = page_environment()
     environment.loader = FunctionLoader(lambda name: packaged("plainfilm.reporting", name))
     environment.filters |= {
