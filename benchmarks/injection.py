@@ -111,7 +111,7 @@ def outputs(place: Path) -> Iterator[tuple[str, Ending]]:
     yield "evaluate", run("evaluate", first, "-q")
     yield "predict", run("predict", first, table, "--workers", "0", "-o", place / "predictions.csv")
     yield "predict", run("predict", first, table, "--workers", "0", "-o", place / "predictions.json")
-    yield "explain", run("explain", first, table, "--workers", "0", "-o", place / "explained")
+    yield "explain", run("explain", first, table, "--methods", "gradient", "--workers", "0", "-o", place / "explained")
     yield "explore", run("explore", table, "--side", "8", "--no-umap", "--workers", "0", "-o", place / "explored")
     yield "compare", run("compare", first, second, "-o", place / "compared")
     yield "report", run("report", first)
