@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ import pytest
 from plainfilm import cli, verbs
 from plainfilm.auditing.limits import AuditLimits, read_limits
 from plainfilm.auditing.results import load_audit
-from plainfilm.config import RunOptions
+from plainfilm.auditing.seeds import check_seeds
+from plainfilm.config import RunOptions, read_options
 from plainfilm.data.phantoms import Faults, PhantomOptions, write_phantoms
 from plainfilm.errors import DataError, LeakageError, UsageError
 from plainfilm.measures import Evaluation
-from plainfilm.storage import read_json, verify_manifest
+from plainfilm.runs import Run, open_run
+from plainfilm.storage import read_json, verify_manifest, write_json, write_text
+from plainfilm.verbs.repeating import trainings_of
 from small_runs import copy_data, repaint, train_small, write_small_data
 
 # As the ResNet1d paper prints it (Ilyassov 2024, Figure 10).
@@ -106,14 +110,62 @@ def test_measuring_a_run_again_keeps_the_level_that_its_audit_gave(run):
 
 
 def test_a_run_can_be_audited_again_from_its_folder_alone(run, capsys):
-    before = [(finding.check, finding.verdict) for finding in load_audit(run.folder).findings]
+    before = [(finding.check, finding.verdict) for finding in load_audit(run.folder).findings if finding.section != "J"]
 
     status = cli.run(["audit", "--run", str(run.folder), "--quiet", "--workers", "0", "--json"])
 
     again = json.loads(capsys.readouterr().out)
     verify_manifest(run.folder)
     assert status in (0, 4)
-    assert [(finding["check"], finding["verdict"]) for finding in again["findings"]] == before
+    assert [(f["check"], f["verdict"]) for f in again["findings"] if f["check"][0] != "J"] == before
+    heat = {f["check"]: f for f in again["findings"] if f["check"][0] == "J"}  # left out of the training: --no-gallery
+    assert heat["J1"]["low"] <= heat["J1"]["value"] <= heat["J1"]["high"]
+    assert heat["J2"]["verdict"] != "NOT ASSESSABLE" or heat["J1"]["verdict"] != "PASS"
+
+
+def seeded(run, folder: Path, seed: int, score: float, **options) -> Path:
+    """The run again, as if trained under another seed."""
+    other = Run(shutil.copytree(run.folder, folder))
+    given = {name: v for name, v in read_options(other.options).items() if name != "data"}
+    given |= {"seed": seed, **options}
+    write_text(other.options, RunOptions.from_flat(given).to_toml(data="films"))
+    facts = read_json(other.evaluation)
+    for measure in facts["measures"]:
+        if measure["name"] == "balanced_accuracy":
+            measure |= {"value": score, "low": score - 0.1, "high": score + 0.1, "interval": "bootstrap", "reason": ""}
+    write_json(other.evaluation, facts)
+    other.finish()
+    return other.folder
+
+
+def test_runs_of_other_seeds_stand_beside_the_score(run, tmp_path: Path):
+    others = [seeded(run, tmp_path / f"seed {seed}", seed, 0.7 + seed / 10) for seed in (0, 1, 2)]
+
+    trainings = trainings_of(open_run(others[0]), others[1:])
+    finding = check_seeds(trainings)
+
+    assert [(each.seed, each.score) for each in trainings] == [(0, 0.7), (1, 0.8), (2, 0.9)]
+    assert finding.verdict == "WARN"
+    assert finding.value == pytest.approx(0.1)
+    assert "over patients 0.600-0.800" in finding.sentence
+
+
+def test_the_same_seed_must_give_the_same_weights_and_scores(run, tmp_path: Path):
+    same, changed = (seeded(run, tmp_path / name, 0, 0.7) for name in ("same", "changed"))
+    scores = pd.read_csv(changed / "predictions.csv", dtype=str)
+    scores.iloc[::-1].to_csv(changed / "predictions.csv", index=False)
+    Run(changed).finish()
+
+    assert "the same to the bit" in check_seeds(trainings_of(open_run(same), [run.folder])).sentence
+    assert check_seeds(trainings_of(open_run(same), [changed])).verdict == "FAIL"
+
+
+def test_a_run_of_other_options_is_no_other_seed(run, tmp_path: Path):
+    other = seeded(run, tmp_path / "longer", 1, 0.7, epochs=3)
+
+    with pytest.raises(UsageError, match="epochs = 3") as refusal:
+        trainings_of(open_run(run.folder), [other])
+    assert refusal.value.code == "AUD_OTHER_TRAINING"
 
 
 def test_other_images_are_not_taken_for_those_of_a_run(run, films: Path, tmp_path: Path):

@@ -9,9 +9,10 @@ from tests.audit_subjects import array_subject, predictions_of, subject_of
 
 from plainfilm.auditing.baselines import Part, folds_of, nearest_images
 from plainfilm.auditing.cases import Cases, cases_of
-from plainfilm.auditing.controls import check_controls, check_seeds
+from plainfilm.auditing.controls import check_controls
 from plainfilm.auditing.probing import ProbeOptions
 from plainfilm.auditing.random_labels import guess, random_labels
+from plainfilm.auditing.seeds import Training, check_seeds
 from plainfilm.auditing.thumbnails import thumbnails, unit_vectors
 from plainfilm.prediction import Predictions
 
@@ -40,6 +41,13 @@ def scored(subject, skill, *, seed=1):
     true = (subject.rows["label"] == "well").to_numpy(dtype=float)
     well = 1 / (1 + np.exp(-(skill * (2 * true - 1) + rng.normal(size=len(true)))))
     return predictions_of(subject, np.column_stack([1 - well, well]))
+
+
+def under_seeds(*scores):
+    return [
+        Training(name=f"run {seed}", seed=seed, digest=f"{seed}", score=score, low=0.7, high=0.9)
+        for seed, score in enumerate(scores)
+    ]
 
 
 def by_check(findings):
@@ -147,17 +155,30 @@ def test_the_same_seed_gives_the_same_controls():
 
 
 def test_scores_of_several_seeds_come_with_their_spread():
-    finding = check_seeds([0.80, 0.82, 0.81])
+    finding = check_seeds(under_seeds(0.80, 0.82, 0.81))
 
     assert finding.verdict == "PASS"
     assert finding.value == pytest.approx(0.01)
     assert finding.low < 0.01 < finding.high
-    assert check_seeds([0.6, 0.8, 0.7]).verdict == "WARN"
-    assert check_seeds([0.8, 0.8]).verdict == "NOT ASSESSABLE"
+    assert check_seeds(under_seeds(0.6, 0.8, 0.7)).verdict == "WARN"
+    assert "over patients 0.700-0.900" in finding.sentence
+    assert check_seeds(under_seeds(0.8, 0.8)).verdict == "NOT ASSESSABLE"
+    assert check_seeds(under_seeds(0.8, None, 0.8)).verdict == "NOT ASSESSABLE"
 
 
 def test_one_seed_with_two_results_fails():
-    assert check_seeds([], ["a" * 64, "b" * 64]).verdict == "FAIL"
+    first, other = under_seeds(0.8, 0.8)
+
+    assert check_seeds([first, replace(other, seed=first.seed)]).verdict == "FAIL"
+
+
+def test_one_seed_again_is_not_a_further_seed():
+    trainings = under_seeds(0.80, 0.82)
+
+    finding = check_seeds([*trainings, trainings[0]])
+
+    assert finding.verdict == "NOT ASSESSABLE"
+    assert "the same to the bit" in finding.sentence
 
 
 # --- real images ---

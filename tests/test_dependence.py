@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from tests.audit_subjects import array_subject
 
-from plainfilm.auditing.dependence import check_dependence, shuffled_patches, without_border, without_middle
+from plainfilm.auditing.dependence import check_dependence, without_border, without_middle
+from plainfilm.auditing.patches import check_shuffled_patches, shuffled_patches
 
 
 def marked_subject(*, where="middle", n=80, side=32, seed=0):
@@ -81,11 +82,18 @@ def test_features_of_shuffled_patches_can_tell_the_label():
     def brightness(images):
         return np.column_stack([images.mean(axis=(1, 2)), images.max(axis=(1, 2))])
 
-    told = check_dependence(marked_subject(), None, features=brightness)[0]
-    untold = check_dependence(marked_subject(), None, features=lambda images: images[:, :1, 0])[0]
+    told = check_shuffled_patches(marked_subject(), brightness)
+    untold = check_shuffled_patches(marked_subject(), lambda images: images[:, :1, 0])
 
     assert (told.check, told.verdict) == ("B6", "WARN")
     assert untold.verdict == "PASS"
+
+
+def test_without_a_backbone_it_is_said_how_to_name_one():
+    finding = check_shuffled_patches(marked_subject(), None)
+
+    assert finding.verdict == "NOT ASSESSABLE"
+    assert "--backbone" in finding.sentence
 
 
 def test_edits_change_what_they_say_and_nothing_else():

@@ -16,6 +16,7 @@ from plainfilm.auditing.label_sanity import check_label_sanity
 from plainfilm.auditing.predicted import Tested, tested_of
 from plainfilm.auditing.probing import ProbeOptions, exchanged, permutation_p
 from plainfilm.auditing.random_labels import Retrain, check_random_labels
+from plainfilm.auditing.seeds import Training, check_seeds
 from plainfilm.auditing.subject import Subject
 from plainfilm.auditing.thumbnails import thumbnails, unit_vectors
 from plainfilm.metrics import Floats, Ints, percentile_interval
@@ -53,8 +54,7 @@ def check_controls(
     probing: ProbeOptions | None = None,
     retrain: Retrain | None = None,
     bundle_classes: Sequence[str] | None = None,
-    seed_scores: Sequence[float] = (),
-    same_seed_hashes: Sequence[str] = (),
+    trainings: Sequence[Training] = (),
     progress: Progress | None = None,
 ) -> list[Finding]:
     """C1 random labels, C2 permutation, C3 simple rivals, C4 label sanity, C5 seeds.
@@ -65,8 +65,7 @@ def check_controls(
         probing: How cheap probes and exchanges are made.
         retrain: Trains for a short while on labels it is given; without it C1 asks the nearest image only.
         bundle_classes: Class names in the model's own order, where there is a model.
-        seed_scores: Balanced accuracy of the same training under several seeds.
-        same_seed_hashes: SHA-256 of the weights, or predictions, of trainings under one seed.
+        trainings: The same training under several seeds, or under one seed again.
         progress: Told after every control.
     """
     options, recipe = options or ControlOptions(), probing or ProbeOptions()
@@ -79,7 +78,7 @@ def check_controls(
         lambda: check_label_sanity(
             subject, bundle_classes=bundle_classes, gain=options.naming_gain, seed=recipe.probe_seed
         ),
-        lambda: check_seeds(seed_scores, same_seed_hashes, spread=options.seed_spread),
+        lambda: check_seeds(trainings, spread=options.seed_spread),
     ]
     findings = []
     with (progress or Silent()).task("controls", len(controls)) as advance:
@@ -172,45 +171,6 @@ def check_rivals(subject: Subject, recipe: ProbeOptions) -> Finding:
         n_images=len(tested.rows),
         n_patients=tested.known_patients,
         details={"balanced_accuracy": value, "rivals": table},
-    )
-
-
-def check_seeds(scores: Sequence[float], same_seed_hashes: Sequence[str] = (), *, spread: float = 0.05) -> Finding:
-    """C5: how far the score moves with the seed alone; and that one seed gives one result."""
-    title = "The score under other seeds"
-    rule = f"FAIL where one seed gives two results; WARN where the standard deviation reaches {100 * spread:g} points*."
-    source = "Bouthillier et al., MLSys 2021; interval of a standard deviation from the chi-squared distribution."
-    limits = "It counts the luck of training, not the luck of which patients were tested."
-    if len(set(same_seed_hashes)) > 1:
-        return Finding(
-            check="C5", title=title, verdict="FAIL", rule=rule, source=source, limits=limits,
-            sentence=f"{len(same_seed_hashes)} trainings with one seed gave {len(set(same_seed_hashes))} results.",
-            advice="Find what is not seeded, or not deterministic on this machine.",
-        )  # fmt: skip
-    if len(scores) < 3:
-        reason = f"three trainings with different seeds are needed, there are {len(scores)}"
-        return _not_assessable("C5", title, reason, rule, source, limits)
-    from scipy.stats import chi2
-
-    values, free = np.asarray(scores, dtype=np.float64), len(scores) - 1
-    deviation = float(values.std(ddof=1))
-    low, high = (float(deviation * np.sqrt(free / chi2.ppf(q, free))) for q in (0.975, 0.025))
-    wide = deviation >= spread
-    return Finding(
-        check="C5",
-        title=title,
-        verdict="WARN" if wide else "PASS",
-        sentence=f"Over {len(scores)} seeds balanced accuracy is {values.mean():.3f} with a standard deviation of "
-        f"{100 * deviation:.1f} points (95% CI {100 * low:.1f}-{100 * high:.1f}), from {values.min():.3f} to "
-        f"{values.max():.3f}.",
-        rule=rule,
-        source=source,
-        limits=limits,
-        advice="Report the mean over seeds, not the best one." if wide else "",
-        value=deviation,
-        low=low,
-        high=high,
-        details={"scores": values.tolist()},
     )
 
 

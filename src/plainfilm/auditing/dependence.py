@@ -1,4 +1,4 @@
-"""What the trained model itself depends on (B9), and what frozen features make of a shuffled image (B6)."""
+"""What the trained model itself depends on (B9): what it still knows of edited images."""
 
 from __future__ import annotations
 
@@ -15,27 +15,21 @@ from plainfilm.auditing.appearance import border_mask
 from plainfilm.auditing.burnt_in import find_burnt_in, mark_masks
 from plainfilm.auditing.cases import Cases, cases_of
 from plainfilm.auditing.findings import Finding, Picture, Verdict
+from plainfilm.auditing.patches import Images, shuffled_patches
 from plainfilm.auditing.probing import (
-    Probed,
     ProbeOptions,
     interval_of,
-    make_design,
     patient_confusions,
     resampled,
-    run_probe,
 )
 from plainfilm.auditing.subject import Subject
 from plainfilm.explanation.marks import paint_out, pasted_in
 from plainfilm.metrics import Bools, Floats, Ints, percentile_interval
-from plainfilm.pairing import holm
 from plainfilm.plots import contact_sheet
 from plainfilm.progress import Progress, Silent
 
-Images = npt.NDArray[np.float32]
 Score = Callable[[Images], npt.NDArray[np.floating]]  # (n, height, width) to (n, n_classes)
-Extract = Callable[[Images], npt.NDArray[np.floating]]  # (n, height, width) to (n, n_features)
 
-GRIDS = (4, 8)
 SHOWN = 6
 SOURCE = (
     "Middle blacked out: Maguolo and Nanni, Information Fusion 2021;76:1-7. Border against lungs: Sourget et al. 2025. "
@@ -94,7 +88,6 @@ def check_dependence(
     score: Score | None,
     *,
     classes: Sequence[str] = (),
-    features: Extract | None = None,
     options: DependenceOptions | None = None,
     probing: ProbeOptions | None = None,
     progress: Progress | None = None,
@@ -106,26 +99,18 @@ def check_dependence(
         score: From images, as `subject.pixels.values` gives them, to scores of the classes; None where there is no
             model.
         classes: Names of the columns of the scores; those of the subject if empty.
-        features: From images to features of a frozen backbone, for B6.
         options: What the model may still do.
-        probing: How the probe on features is made.
+        probing: Seed and intervals.
         progress: Told after every edit.
     """
     options, recipe = options or DependenceOptions(), probing or ProbeOptions()
     tested = np.ones(len(subject), dtype=bool)
     if subject.split is not None and (subject.split == "test").any():
         tested = np.asarray(subject.split == "test", dtype=np.bool_)
-    findings = []
-    if score is not None:
-        cases = cases_of(subject, min_patients=1, among=tested).sampled(
-            options.dependence_images, seed=recipe.probe_seed
-        )
-        findings.append(_model_finding(subject, cases, score, classes or subject.classes, options, recipe, progress))
-    if features is not None:
-        every = cases_of(subject, min_patients=recipe.probe_patients)
-        every = every.sampled(options.dependence_images, seed=recipe.probe_seed)
-        findings.append(_patch_finding(subject, every, features, recipe, progress))
-    return findings
+    if score is None:
+        return []
+    cases = cases_of(subject, min_patients=1, among=tested).sampled(options.dependence_images, seed=recipe.probe_seed)
+    return [_model_finding(subject, cases, score, classes or subject.classes, options, recipe, progress)]
 
 
 def without_middle(images: Images, border: float) -> Images:
@@ -136,21 +121,6 @@ def without_middle(images: Images, border: float) -> Images:
 def without_border(images: Images, border: float) -> Images:
     """Each image with its border at its own median."""
     return _filled(images, _ring(images, border))
-
-
-def shuffled_patches(images: Images, grid: int, *, seed: int) -> Images:
-    """Each image cut into `grid` x `grid` patches that are put together in random order; a remainder stays in place."""
-    rng = np.random.default_rng(seed)
-    n_images, height, width = images.shape
-    tall, wide = height // grid, width // grid
-    inner = images[:, : tall * grid, : wide * grid].reshape(n_images, grid, tall, grid, wide)
-    patches = inner.transpose(0, 1, 3, 2, 4).reshape(n_images, grid * grid, tall, wide)
-    order = rng.permuted(np.tile(np.arange(grid * grid), (n_images, 1)), axis=1)
-    mixed = np.take_along_axis(patches, order[:, :, None, None], axis=1)
-    shuffled = images.copy()
-    whole = mixed.reshape(n_images, grid, grid, tall, wide).transpose(0, 1, 3, 2, 4)
-    shuffled[:, : tall * grid, : wide * grid] = whole.reshape(n_images, tall * grid, wide * grid)
-    return shuffled
 
 
 def _model_finding(
@@ -282,48 +252,6 @@ def _effect(name: str, before: Ints, after: Ints, touched: Bools, cases: Cases, 
         flipped=changed,
         flipped_low=float(flip_low),
         flipped_high=float(flip_high),
-    )
-
-
-def _patch_finding(
-    subject: Subject, cases: Cases, features: Extract, recipe: ProbeOptions, progress: Progress | None
-) -> Finding:
-    """B6: the label from features of images whose patches are in random order."""
-    title = "Label from shuffled patches"
-    rule = f"WARN where p < {recipe.probe_alpha:g}* after Holm's correction, and five points* above chance. Never FAIL."
-    limits = "Texture can be the finding itself; it shows only that the arrangement of the image is not needed."
-    if subject.pixels is None or len(cases.classes) < 2:
-        return _not_assessable("B6", title, "there are no images of two classes", rule, limits, cases)
-    design = make_design(cases, recipe)
-    images = subject.pixels.values(cases.rows)
-    probed: dict[int, Probed] = {}
-    with (progress or Silent()).task("shuffled patches", len(GRIDS)) as advance:
-        for grid in GRIDS:
-            extracted = np.asarray(features(shuffled_patches(images, grid, seed=recipe.probe_seed)))
-            probed[grid] = run_probe(extracted, cases, design, recipe)
-            advance(1)
-    corrected = dict(zip(GRIDS, holm([probed[grid].p for grid in GRIDS]), strict=True))
-    best = max(GRIDS, key=lambda grid: (-corrected[grid], probed[grid].excess))
-    found = corrected[best] < recipe.probe_alpha and probed[best].excess >= 0.05
-    said = "can be predicted" if found else "was not shown to be predictable"
-    return Finding(
-        check="B6",
-        title=title,
-        verdict="WARN" if found else "PASS",
-        sentence=f"The label {said} from {best}x{best} patches in random order alone: balanced accuracy "
-        f"{probed[best].value:.3f} (95% CI {probed[best].low:.3f}-{probed[best].high:.3f}, {cases.counted}), by chance "
-        f"{probed[best].null:.3f}, p = {corrected[best]:.3g} after Holm's correction.{cases.remarks}",
-        rule=rule,
-        source=SOURCE,
-        limits=limits,
-        advice="Ask whether texture, noise or sharpness belongs to the label or to the machine." if found else "",
-        value=probed[best].value,
-        low=probed[best].low,
-        high=probed[best].high,
-        p=corrected[best],
-        n_images=len(cases),
-        n_patients=cases.known_patients,
-        details={f"{grid}x{grid}": [one.value, one.null, one.p] for grid, one in probed.items()},
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from plainfilm.auditing.attention import AttentionOptions
 from plainfilm.auditing.controls import ControlOptions
 from plainfilm.auditing.dependence import DependenceOptions
 from plainfilm.auditing.labels import LabelOptions
@@ -35,6 +36,7 @@ class AuditLimits(BaseModel):
     labels: LabelOptions = LabelOptions()
     precision: PrecisionOptions = PrecisionOptions()
     potential: PotentialOptions = PotentialOptions()
+    attention: AttentionOptions = AttentionOptions()
 
     def to_toml(self) -> str:
         """All limits as a TOML file, each under what it means."""

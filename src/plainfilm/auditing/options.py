@@ -23,6 +23,15 @@ class AuditOptions(BaseModel):
         None, description="TOML file with other limits for the checks; see 'plainfilm config --audit-limits'."
     )
 
+    backbone: str | None = Field(
+        None,
+        description="Model whose frozen features the probe of shuffled patches (B6) asks, such as resnet18; by "
+        "default the run's own, where it began from trained weights.",
+    )
+    backbone_weights: str | None = Field(
+        None, description="'pretrained' for the backbone's weights of its own hub, or a .safetensors file."
+    )
+
     @field_validator("accept")
     @classmethod
     def _has_reasons(cls, accept: tuple[str, ...]) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ def audit(
     *,
     run: Path | None = None,
     predictions: Path | None = None,
+    seeds: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     printed_report: Path | None = None,
     true_count: tuple[str, ...] = (),
     output: Annotated[Path | None, Parameter(["--output", "-o"])] = None,
@@ -42,6 +43,7 @@ def audit(
         run: Audit the score of this finished run; its images are found by themselves unless DATA says where they are.
         predictions: Audit the scores in this CSV of another program: true class, scores, and if there, path, patient
             and split. With DATA, images are matched by their path.
+        seeds: Further runs, the same training as --run under other seeds: how far the score moves by itself (C5).
         printed_report: Check a classification report as printed, a CSV of class, precision, recall, f1 and support,
             against the true counts: of DATA's test images, or as given by --true-count.
         true_count: CLASS=COUNT, once for each class of --printed-report.
@@ -56,8 +58,10 @@ def audit(
     folder = output or run or Path("audit")
     options, watcher = RunOptions.from_flat(asked(flags)), Terminal(quiet=quiet)
     if printed_report is not None:
-        if run is not None or predictions is not None:
-            raise UsageError("--printed-report is checked by itself: leave --run and --predictions out.", code="USAGE")
+        if run is not None or predictions is not None or seeds:
+            raise UsageError(
+                "--printed-report is checked by itself: leave --run, --seeds and --predictions out.", code="USAGE"
+            )
         found = verbs.audit_printed_report(
             printed_report,
             data,
@@ -73,6 +77,7 @@ def audit(
             options,
             run=run,
             predictions=predictions,
+            seeds=seeds,
             output=folder,
             overwrite=overwrite,
             progress=watcher,

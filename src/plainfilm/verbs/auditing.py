@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +32,8 @@ from plainfilm.reporting.findings import audit_page
 from plainfilm.runs import Run, open_run
 from plainfilm.storage import check_output, locked, read_json, write_text
 from plainfilm.verbs.examining import FOLD, patient_codes, take_first_look, take_second_look
+from plainfilm.verbs.frozen import frozen_backbone
+from plainfilm.verbs.repeating import trainings_of
 
 PAGE = "audit.html"
 SIDE = 128  # pixels at which images are compared
@@ -43,6 +45,7 @@ def audit(
     *,
     run: str | Path | None = None,
     predictions: str | Path | None = None,
+    seeds: Sequence[str | Path] = (),
     output: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -56,18 +59,22 @@ def audit(
         run: Audit the score of this finished run as well.
         predictions: Audit the scores that another program wrote, see `read_predictions`; with `data`, matched to
             images by path.
+        seeds: Further finished runs, the same training as `run` under other seeds; one under the same seed is compared
+            bit for bit.
         output: Folder for `audit.html`, `audit.json`, pictures and lists; nothing is written without it. The folder of
             `run` is that run's own.
         overwrite: Replace an audit in `output`.
         progress: Told of every check.
 
     Raises:
-        UsageError: `OPT_NO_DATA`, `OUT_EXISTS`, `OUT_STRANGE`, `AUD_ACCEPT`, `AUD_LIMITS`.
+        UsageError: `OPT_NO_DATA`, `OUT_EXISTS`, `OUT_STRANGE`, `AUD_ACCEPT`, `AUD_LIMITS`, `AUD_OTHER_TRAINING`.
         DataError: `AUD_OTHER_IMAGES` if `data` are not the images of `run` or of `predictions`.
     """
     options, progress = options or RunOptions(), progress or Silent()
     if data is None and run is None and predictions is None:
         raise UsageError("name what to audit: images, --run RUN or --predictions CSV.", code="OPT_NO_DATA")
+    if seeds and run is None:
+        raise UsageError("--seeds names further trainings of one run: name that too, --run RUN.", code="OPT_NO_DATA")
     folder = None if output is None else Path(output)
     into_run = folder is not None and run is not None and folder.resolve() == Path(run).resolve()
     if folder is not None and not into_run:
@@ -75,8 +82,10 @@ def audit(
     limits = read_limits(options.audit.limits)
     if run is not None:
         opened = open_run(Path(run), unchecked=_of_an_audit(Path(run)))
+        trainings = trainings_of(opened, seeds)
         case = _case_of_run(opened, data, options, progress)
     else:
+        trainings = []
         case = _case_of_data(data, predictions, options, progress)
     look = take_first_look(case.subject, limits, own_run=run is not None, progress=progress)
     result = take_second_look(
@@ -87,6 +96,10 @@ def audit(
         predictions=case.subject.predictions,
         bundle=case.bundle,
         openings=case.openings,
+        trainings=trainings,
+        frozen=frozen_backbone(
+            options, case.trained, case.bundle, case.subject.pixels, device=case.device, progress=progress
+        ),
         device=case.device,
         progress=progress,
     ).accepting(options.audit.accepted)
@@ -178,6 +191,7 @@ class _Case:
         level: What split and patients alone give the score; None where that is not known.
         openings: How often the test set was scored; None where nobody counted.
         bundle: The model.
+        trained: Options of its training.
         device: Where it computes.
     """
 
@@ -187,6 +201,7 @@ class _Case:
     level: int | None = None
     openings: int | None = None
     bundle: Bundle | None = None
+    trained: RunOptions | None = None
     device: str = "auto"
 
 
@@ -235,6 +250,7 @@ def _case_of_run(run: Run, data: str | Path | None, options: RunOptions, progres
         level=evaluation.evidence_level,
         openings=facts.get("openings"),
         bundle=bundle,
+        trained=before,
         device=before.training.device,
     )
 

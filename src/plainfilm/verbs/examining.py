@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from plainfilm.auditing.attention import check_attention
 from plainfilm.auditing.controls import check_controls
 from plainfilm.auditing.copies import check_near_duplicates
 from plainfilm.auditing.dependence import Score, check_dependence
@@ -17,10 +18,12 @@ from plainfilm.auditing.findings import Finding
 from plainfilm.auditing.labels import check_labels
 from plainfilm.auditing.leakage import Leakage, check_leakage, check_openings
 from plainfilm.auditing.limits import AuditLimits
+from plainfilm.auditing.patches import check_shuffled_patches
 from plainfilm.auditing.patients import RecoveredPatients
 from plainfilm.auditing.potential import check_learning_curve, check_novelty
 from plainfilm.auditing.precision import check_precision
 from plainfilm.auditing.results import Audit
+from plainfilm.auditing.seeds import Training
 from plainfilm.auditing.shortcuts import Shortcuts, ask_shortcuts
 from plainfilm.auditing.subject import Subject
 from plainfilm.bundle import Bundle
@@ -31,6 +34,8 @@ from plainfilm.errors import LeakageError
 from plainfilm.measures import Evaluation, plural
 from plainfilm.prediction import Predictions, predict_scores
 from plainfilm.progress import Progress
+from plainfilm.verbs.frozen import Frozen
+from plainfilm.verbs.gallery import attention_of
 
 FOLD = "fold {}"  # the split of the images that a fold is tested on
 FIRST_FOLD = FOLD.format(1)
@@ -128,6 +133,9 @@ def take_second_look(
     predictions: Predictions | None = None,
     bundle: Bundle | None = None,
     openings: int | None = None,
+    trainings: Sequence[Training] = (),
+    frozen: Frozen | None = None,
+    heat_maps: bool = True,
     device: str = "auto",
     progress: Progress,
 ) -> Audit:
@@ -141,6 +149,9 @@ def take_second_look(
         predictions: On which the score stands.
         bundle: The model; of several folds the first. `look.subject.pixels` must be as it takes them.
         openings: How often the test set was scored so far; None where nobody counted.
+        trainings: This training and others under other seeds; empty where there is but one.
+        frozen: The backbone that is asked of shuffled patches.
+        heat_maps: Whether those of the model are looked at, which takes some seconds.
         device: Where the model computes.
         progress: Told of every check.
     """
@@ -150,6 +161,7 @@ def take_second_look(
     if evaluation is not None and evaluation.struck is None:
         model_score = _balanced_accuracy(evaluation)
     limits, config = look.limits, None if bundle is None else bundle.config
+    frozen = frozen or Frozen()
     findings = [
         *_leakage_again(look, subject, openings),
         *look.shortcuts.findings(model_balanced_accuracy=model_score),
@@ -161,11 +173,21 @@ def take_second_look(
             probing=limits.probing,
             progress=progress,
         ),
+        check_shuffled_patches(
+            subject,
+            frozen.extract,
+            of=frozen.name,
+            reason=frozen.reason,
+            most_images=limits.dependence.dependence_images,
+            probing=limits.probing,
+            progress=progress,
+        ),
         *check_controls(
             subject,
             limits.controls,
             probing=limits.probing,
             bundle_classes=None if config is None else config.classes,
+            trainings=trainings,
             progress=progress,
         ),
         look.labels,
@@ -176,6 +198,7 @@ def take_second_look(
         findings += check_precision(evaluation, limits.precision, abstention=abstention, predictions=predictions)
     if config is not None:
         findings.append(check_novelty(config.novelty, limits.potential))
+    findings += _attention(bundle, _tested_once(subject), limits, heat_maps)
     audit = Audit(
         source=source,
         n_images=len(subject),
@@ -185,6 +208,17 @@ def take_second_look(
         seconds=look.seconds + time.monotonic() - began,
     )
     return audit if level is None else audit.graded(level)
+
+
+def _attention(bundle: Bundle | None, subject: Subject, limits: AuditLimits, heat_maps: bool) -> list[Finding]:
+    """Section J: heat maps of the model, where it is to be asked for any."""
+    if bundle is None:
+        return []
+    if not heat_maps:
+        reason = "heat maps were left out (--no-gallery); 'plainfilm audit --run RUN' looks at them"
+        return check_attention(None, reason=reason)
+    attention, reason = attention_of(bundle, subject, limits.attention)
+    return check_attention(attention, limits.attention, reason=reason)
 
 
 def _leakage_again(look: FirstLook, subject: Subject, openings: int | None) -> list[Finding]:

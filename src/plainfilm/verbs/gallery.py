@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from plainfilm.auditing.attention import Attention, AttentionOptions
+from plainfilm.auditing.results import Audit
+from plainfilm.auditing.subject import Subject
 from plainfilm.bundle import Bundle, load_bundle
 from plainfilm.data.pixels import PixelStore
 from plainfilm.errors import UsageError
@@ -24,13 +27,20 @@ GALLERY_METHOD = "gradcam"
 GALLERY_CHECKED = 24  # images: a report should not wait for its pictures
 
 
-def example_explainer(bundles: Sequence[Path], bundle_of: npt.NDArray[np.intp], pixels: PixelStore) -> Explainer:
+def example_explainer(
+    bundles: Sequence[Path],
+    bundle_of: npt.NDArray[np.intp],
+    pixels: PixelStore,
+    *,
+    checked: HeatFacts | None = None,
+) -> Explainer:
     """What `save_examples` asks for heat maps of its pictures.
 
     Args:
         bundles: Folders of the models; one for each fold.
         bundle_of: `(n_rows,)`, the model that each row of the table was tested with.
         pixels: Of all rows.
+        checked: What the audit found of these heat maps; without it they are checked on the pictures themselves.
 
     Returns:
         From row numbers to their heat maps for the predicted class, with the verdict of the randomisation check on the
@@ -43,11 +53,15 @@ def example_explainer(bundles: Sequence[Path], bundle_of: npt.NDArray[np.intp], 
         used = Counter(bundle_of[rows].tolist())
         for number, _ in used.most_common():
             own = np.flatnonzero(bundle_of[rows] == number)
-            found = _gallery_heat(load_bundle(bundles[number]), pixels.take(rows[own]), check=verdict is None)
+            found = _gallery_heat(
+                load_bundle(bundles[number]), pixels.take(rows[own]), check=checked is None and verdict is None
+            )
             if found is None:
                 return None
             heat[own] = found[0]
             verdict = verdict or found[1]
+        if checked is not None:
+            return checked, heat
         if verdict is None:
             return None
         return HeatFacts(method="Grad-CAM", verdict=verdict.verdict, sentence=verdict.in_words()), heat
@@ -55,7 +69,40 @@ def example_explainer(bundles: Sequence[Path], bundle_of: npt.NDArray[np.intp], 
     return explain_rows
 
 
-def _gallery_heat(bundle: Bundle, pixels: PixelStore, *, check: bool) -> tuple[Floats, SanityCheck | None] | None:
+def attention_of(bundle: Bundle, subject: Subject, options: AttentionOptions) -> tuple[Attention | None, str]:
+    """Heat maps of some tested images with the check of them; None and the reason where a model has none.
+
+    Args:
+        bundle: The model.
+        subject: Its images; those of the test split are looked at, or all where there is none.
+        options: How many.
+    """
+    rows = np.flatnonzero(subject.y >= 0)
+    if subject.split is not None and (subject.split[rows] == "test").any():
+        rows = rows[subject.split[rows] == "test"]
+    if subject.pixels is None or not len(rows):
+        return None, "there are no images"
+    rows = rows[spread(len(rows), options.attention_images)]
+    groups = [int(code) for code in subject.group[rows]] if subject.knows_patients else None
+    found = _gallery_heat(bundle, subject.pixels.take(rows), check=True, groups=groups)
+    if found is None or found[1] is None:
+        return None, "no layer of this model has a map"
+    return Attention(check=found[1], heat=found[0], groups=groups), ""
+
+
+def heat_facts(audit: Audit) -> HeatFacts | None:
+    """What the audit says of Grad-CAM, for the pictures of a report; None where it could not look."""
+    finding = next((finding for finding in audit.findings if finding.check == "J1"), None)
+    if finding is None or finding.value is None:
+        return None
+    return HeatFacts(
+        method="Grad-CAM", verdict="passed" if finding.verdict == "PASS" else "failed", sentence=finding.sentence
+    )
+
+
+def _gallery_heat(
+    bundle: Bundle, pixels: PixelStore, *, check: bool, groups: Sequence[object] | None = None
+) -> tuple[Floats, SanityCheck | None] | None:
     """Heat maps of the predicted class and, if asked for, a quick check of the method on some of these images."""
     import torch
 
@@ -73,6 +120,14 @@ def _gallery_heat(bundle: Bundle, pixels: PixelStore, *, check: bool) -> tuple[F
     verdict = None
     if check:
         some = spread(len(batch), GALLERY_CHECKED)
-        verdict = check_methods(model, batch[some], classes[some], [GALLERY_METHOD], layer=layer, draws=1)[0]
+        verdict = check_methods(
+            model,
+            batch[some],
+            classes[some],
+            [GALLERY_METHOD],
+            layer=layer,
+            groups=None if groups is None else [groups[index] for index in some],
+            draws=1,
+        )[0]
     target = None if layer is None else layer.name
     return explain_images(model, batch, classes, GALLERY_METHOD, target), verdict

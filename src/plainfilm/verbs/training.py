@@ -13,6 +13,7 @@ import pandas as pd
 
 from plainfilm.auditing.limits import read_limits
 from plainfilm.auditing.patients import RecoveredPatients
+from plainfilm.auditing.results import Audit
 from plainfilm.bundle import load_bundle
 from plainfilm.config import RunOptions, read_options
 from plainfilm.data.augment import make_augmentation
@@ -23,6 +24,7 @@ from plainfilm.data.splits import Fold, SplitPlan, split_table
 from plainfilm.data.table import Table
 from plainfilm.errors import DataError, TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
+from plainfilm.measures import Evaluation
 from plainfilm.operating import with_operating_point
 from plainfilm.plots import contact_sheet
 from plainfilm.prediction import Predictions, predict_table
@@ -42,7 +44,8 @@ from plainfilm.verbs.examining import (
     take_second_look,
 )
 from plainfilm.verbs.fitting import train_fold
-from plainfilm.verbs.gallery import example_explainer
+from plainfilm.verbs.frozen import frozen_backbone
+from plainfilm.verbs.gallery import example_explainer, heat_facts
 from plainfilm.verbs.recovering import recovery_note, with_recovered_patients
 
 AUGMENTED_IMAGES = 4  # on the sheet that shows them
@@ -113,31 +116,22 @@ def train(
         )
         predictions.save(run.predictions)
         scored = Predictions.load(run.predictions)
-        evaluation = evaluate_predictions(
-            scored.tested(plan.tested_on),
-            patients=plan.patients,
-            split_unit=plan.unit,
-            options=options.evaluation,
-            attributes=table.rows,
-            subgroups=options.subgroups,
-        )
-        evaluation = with_operating_point(
-            evaluation,
-            scored.tested(plan.tested_on),
-            scored.tested("validation") if plan.tested_on == "test" else None,
-            choosing_patients=plan.patients,
-            options=options.operating,
-        )
+        evaluation = _evaluated(scored, plan, table, options)
+        audit = None
         if look is not None:
+            bundle = load_bundle(run.fold(1, len(plan.folds)) / "bundle")
+            device = options.training.device
             audit = take_second_look(
                 look,
                 source=Path(data).name,
                 evaluation=evaluation,
                 level=evaluation.evidence_level,
                 predictions=predictions.tested(plan.tested_on),
-                bundle=load_bundle(run.fold(1, len(plan.folds)) / "bundle"),
+                bundle=bundle,
                 openings=openings,
-                device=options.training.device,
+                frozen=frozen_backbone(options, options, bundle, pixels, device=device, progress=progress),
+                heat_maps=options.report.gallery,
+                device=device,
                 progress=progress,
             )
             # Hours of training do not end in an error: what does not fail needs no accepting.
@@ -153,7 +147,7 @@ def train(
             predictions.tested(plan.tested_on),
             table,
             pixels,
-            explain=_explainer(run, plan, table, pixels) if options.report.gallery else None,
+            explain=_explainer(run, plan, table, pixels, audit) if options.report.gallery else None,
         )
         facts = describe_run(data=Path(data), table=table, plan=plan, options=options, folds=trained)
         write_json(
@@ -247,6 +241,25 @@ def _first_look(
         if finding.verdict in ("WARN", "FAIL"):
             progress.warn(f"audit: {finding.check} {finding.verdict}: {finding.sentence}")
     return look
+
+
+def _evaluated(scored: Predictions, plan: SplitPlan, table: Table, options: RunOptions) -> Evaluation:
+    """What the scores of the tested rows come to."""
+    evaluation = evaluate_predictions(
+        scored.tested(plan.tested_on),
+        patients=plan.patients,
+        split_unit=plan.unit,
+        options=options.evaluation,
+        attributes=table.rows,
+        subgroups=options.subgroups,
+    )
+    return with_operating_point(
+        evaluation,
+        scored.tested(plan.tested_on),
+        scored.tested("validation") if plan.tested_on == "test" else None,
+        choosing_patients=plan.patients,
+        options=options.operating,
+    )
 
 
 def _show_augmentation(run: Run, fold: Fold, pixels: PixelStore, options: RunOptions, progress: Progress) -> None:
@@ -390,13 +403,13 @@ def _kept_features(options: RunOptions) -> Path | None:
     return cache_folder()
 
 
-def _explainer(run: Run, plan: SplitPlan, table: Table, pixels: PixelStore) -> Explainer:
+def _explainer(run: Run, plan: SplitPlan, table: Table, pixels: PixelStore, audit: Audit | None) -> Explainer:
     """Heat maps of each row by the model that was tested on it."""
     fold_of = np.zeros(len(table), dtype=np.intp)
     for number, fold in enumerate(plan.folds):
         fold_of[fold.test] = number
     places = [run.fold(number, len(plan.folds)) / "bundle" for number in range(1, len(plan.folds) + 1)]
-    return example_explainer(places, fold_of, pixels)
+    return example_explainer(places, fold_of, pixels, checked=None if audit is None else heat_facts(audit))
 
 
 def report(run: str | Path) -> Path:
