@@ -23,6 +23,11 @@ class AuditOptions(BaseModel):
         None, description="TOML file with other limits for the checks; see 'plainfilm config --audit-limits'."
     )
 
+    leak_gap: bool = Field(
+        False,
+        description="With --split image: train the same a second time with whole patients held out, and give both "
+        "scores with the interval of their difference; takes twice as long.",
+    )
     backbone: str | None = Field(
         None,
         description="Model whose frozen features the probe of shuffled patches (B6) asks, such as resnet18; by "

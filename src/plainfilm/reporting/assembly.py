@@ -288,6 +288,31 @@ def _read_heat(run: Run) -> HeatFacts | None:
 
 
 def leak_gap_of(audit: Audit) -> LeakGap | None:
+    """What the model's own score gains from a patient's other images (A8), or else one nearest neighbour's (A4).
+
+    Of the neighbour given only where the split in use divides patients, so that the report's own figure may have gained
+    as well; None where neither was measured.
+    """
+    own = [finding for finding in audit.findings if finding.check == "A8" and "difference" in finding.details]
+    if own:
+        details = own[0].details
+        how = (
+            "The same recipe was trained a second time, with whole patients held out."
+            if details["trained_again"]
+            else "Patient-safe: on the test images whose patient was not trained on."
+        )
+        return LeakGap(
+            measure="Balanced accuracy of the model, by image",
+            as_given=_estimate(details["as_given"]),
+            patient_safe=_estimate(details["patient_safe"]),
+            difference=_estimate(details["difference"]),
+            counted=counted(own[0].n_images, own[0].n_patients),
+            words=how,
+        )
+    return _gap_of_neighbours(audit)
+
+
+def _gap_of_neighbours(audit: Audit) -> LeakGap | None:
     """What one nearest neighbour gains from a patient's other images, as check A4 measured it; None where it did not.
 
     Given only where the split in use divides patients, so that the report's own figure may have gained as well.

@@ -34,6 +34,7 @@ from plainfilm.storage import check_output, locked, read_json, write_text
 from plainfilm.verbs.examining import FOLD, patient_codes, take_first_look, take_second_look
 from plainfilm.verbs.frozen import frozen_backbone
 from plainfilm.verbs.repeating import trainings_of
+from plainfilm.verbs.twice import scores_by_patient
 
 PAGE = "audit.html"
 SIDE = 128  # pixels at which images are compared
@@ -96,6 +97,7 @@ def audit(
         predictions=case.subject.predictions,
         bundle=case.bundle,
         openings=case.openings,
+        by_patient=None if run is None else scores_by_patient(Path(run)),
         trainings=trainings,
         frozen=frozen_backbone(
             options, case.trained, case.bundle, case.subject.pixels, device=case.device, progress=progress

@@ -18,6 +18,7 @@ from plainfilm.auditing.findings import Finding
 from plainfilm.auditing.labels import check_labels
 from plainfilm.auditing.leakage import Leakage, check_leakage, check_openings
 from plainfilm.auditing.limits import AuditLimits
+from plainfilm.auditing.own_gap import check_own_gap
 from plainfilm.auditing.patches import check_shuffled_patches
 from plainfilm.auditing.patients import RecoveredPatients
 from plainfilm.auditing.potential import check_learning_curve, check_novelty
@@ -133,6 +134,7 @@ def take_second_look(
     predictions: Predictions | None = None,
     bundle: Bundle | None = None,
     openings: int | None = None,
+    by_patient: Predictions | None = None,
     trainings: Sequence[Training] = (),
     frozen: Frozen | None = None,
     heat_maps: bool = True,
@@ -149,6 +151,7 @@ def take_second_look(
         predictions: On which the score stands.
         bundle: The model; of several folds the first. `look.subject.pixels` must be as it takes them.
         openings: How often the test set was scored so far; None where nobody counted.
+        by_patient: Of the same recipe, trained a second time with whole patients held out.
         trainings: This training and others under other seeds; empty where there is but one.
         frozen: The backbone that is asked of shuffled patches.
         heat_maps: Whether those of the model are looked at, which takes some seconds.
@@ -164,6 +167,7 @@ def take_second_look(
     frozen = frozen or Frozen()
     findings = [
         *_leakage_again(look, subject, openings),
+        *([] if predictions is None else [check_own_gap(subject, by_patient, limits.leakage)]),
         *look.shortcuts.findings(model_balanced_accuracy=model_score),
         *check_dependence(
             _tested_once(subject),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plainfilm.bundle import Architecture, BundleConfig, save_bundle
+from plainfilm.bundle import Architecture, BundleConfig, load_bundle, save_bundle
 from plainfilm.config import RunOptions
 from plainfilm.data.augment import make_augmentation
 from plainfilm.data.pixels import PixelStore
@@ -15,6 +15,7 @@ from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.data.splits import Fold, SplitPlan
 from plainfilm.data.table import Table
 from plainfilm.errors import ResourceError, UsageError
+from plainfilm.prediction import Predictions, predict_table
 from plainfilm.progress import Progress
 from plainfilm.reporting import card
 from plainfilm.reporting.history import LiveHistory, write_history
@@ -154,6 +155,45 @@ def train_fold(
         "head": head,
         **result.facts,
     }
+
+
+def score_fold(
+    place: Path,
+    fold: Fold,
+    plan: SplitPlan,
+    table: Table,
+    pixels: PixelStore,
+    options: RunOptions,
+    *,
+    progress: Progress,
+) -> Predictions:
+    """Score the test rows with the bundle on disk; for a single training also validation and unlabelled rows."""
+    parts = {"test": fold.test} if plan.tested_on == "test" else {}
+    if len(plan.folds) == 1:
+        parts["validation"] = np.concatenate([fold.validation, fold.calibration])
+        parts["unlabelled"] = np.flatnonzero(table.rows["label"].isna())
+    indices = np.concatenate(list(parts.values()))
+    predictions = predict_table(
+        [load_bundle(place / "bundle")],
+        table.take(indices),
+        pixels.take(indices),
+        device=options.training.device,
+        cache=_kept_features(options),
+        progress=progress,
+    )
+    predictions.table["split"] = np.repeat(list(parts), [len(part) for part in parts.values()])
+    if plan.patients in ("documented", "recovered"):
+        predictions.table["patient_id"] = plan.groups[indices]
+    return predictions
+
+
+def _kept_features(options: RunOptions) -> Path | None:
+    """Where the features of a frozen backbone are kept, if this training keeps them."""
+    if not (options.training.trains_features and options.training.keep_features):
+        return None
+    from plainfilm.features import cache_folder
+
+    return cache_folder()
 
 
 def _build(options: RunOptions, *, num_classes: int, image_size: int) -> tuple[nn.Module, Any]:

@@ -27,7 +27,7 @@ from plainfilm.evaluation import evaluate_predictions
 from plainfilm.measures import Evaluation
 from plainfilm.operating import with_operating_point
 from plainfilm.plots import contact_sheet
-from plainfilm.prediction import Predictions, predict_table
+from plainfilm.prediction import Predictions
 from plainfilm.progress import Progress, Silent
 from plainfilm.reporting.assembly import assemble_report, describe_run, save_examples
 from plainfilm.reporting.content import Explainer
@@ -43,10 +43,11 @@ from plainfilm.verbs.examining import (
     take_first_look,
     take_second_look,
 )
-from plainfilm.verbs.fitting import train_fold
+from plainfilm.verbs.fitting import score_fold, train_fold
 from plainfilm.verbs.frozen import frozen_backbone
 from plainfilm.verbs.gallery import example_explainer, heat_facts
 from plainfilm.verbs.recovering import recovery_note, with_recovered_patients
+from plainfilm.verbs.twice import plan_by_patient, train_by_patient
 
 AUGMENTED_IMAGES = 4  # on the sheet that shows them
 AUGMENTED_VIEWS = 5
@@ -94,6 +95,7 @@ def train(
             check_free(run, overwrite=overwrite)  # again: now nobody else can put anything there
         table, pixels, plan, recovered = _prepare(Path(data), options, progress)
         look = _first_look(table, pixels, plan, recovered, options, progress) if options.audit.audit else None
+        again = plan_by_patient(table, plan, look, options)
         assigned = table.rows.assign(**_assignment(plan, len(table)))
         if resume and run.has_begun:
             _check_same_images(run, assigned)
@@ -110,34 +112,31 @@ def train(
         openings = run.open_test("train")
         predictions = Predictions.join(
             [
-                _score(run.fold(number, len(plan.folds)), fold, plan, table, pixels, options, progress=progress)
+                score_fold(run.fold(number, len(plan.folds)), fold, plan, table, pixels, options, progress=progress)
                 for number, fold in enumerate(plan.folds, start=1)
             ]
         )
         predictions.save(run.predictions)
+        by_patient = (
+            None
+            if again is None
+            else train_by_patient(run, again, table, pixels, options, resume=resume, progress=progress)
+        )
         scored = Predictions.load(run.predictions)
         evaluation = _evaluated(scored, plan, table, options)
         audit = None
         if look is not None:
-            bundle = load_bundle(run.fold(1, len(plan.folds)) / "bundle")
-            device = options.training.device
-            audit = take_second_look(
+            audit = _second_look(
+                run,
                 look,
+                plan,
+                predictions,
+                by_patient,
                 source=Path(data).name,
                 evaluation=evaluation,
-                level=evaluation.evidence_level,
-                predictions=predictions.tested(plan.tested_on),
-                bundle=bundle,
                 openings=openings,
-                frozen=frozen_backbone(options, options, bundle, pixels, device=device, progress=progress),
-                heat_maps=options.report.gallery,
-                device=device,
+                options=options,
                 progress=progress,
-            )
-            # Hours of training do not end in an error: what does not fail needs no accepting.
-            reasons = options.audit.accepted
-            audit = audit.accepting(
-                {finding.check: reasons[finding.check] for finding in audit.failures if finding.check in reasons}
             )
             write_audit(audit, run.folder)
             evaluation = replace(evaluation, evidence_level=audit.evidence_level or evaluation.evidence_level)
@@ -241,6 +240,43 @@ def _first_look(
         if finding.verdict in ("WARN", "FAIL"):
             progress.warn(f"audit: {finding.check} {finding.verdict}: {finding.sentence}")
     return look
+
+
+def _second_look(
+    run: Run,
+    look: FirstLook,
+    plan: SplitPlan,
+    predictions: Predictions,
+    by_patient: Predictions | None,
+    *,
+    source: str,
+    evaluation: Evaluation,
+    openings: int,
+    options: RunOptions,
+    progress: Progress,
+) -> Audit:
+    """What the audit says of the score."""
+    bundle = load_bundle(run.fold(1, len(plan.folds)) / "bundle")
+    device = options.training.device
+    audit = take_second_look(
+        look,
+        source=source,
+        evaluation=evaluation,
+        level=evaluation.evidence_level,
+        predictions=predictions.tested(plan.tested_on),
+        bundle=bundle,
+        openings=openings,
+        by_patient=by_patient,
+        frozen=frozen_backbone(options, options, bundle, look.subject.pixels, device=device, progress=progress),
+        heat_maps=options.report.gallery,
+        device=device,
+        progress=progress,
+    )
+    # Hours of training do not end in an error: what does not fail needs no accepting.
+    reasons = options.audit.accepted
+    return audit.accepting(
+        {finding.check: reasons[finding.check] for finding in audit.failures if finding.check in reasons}
+    )
 
 
 def _evaluated(scored: Predictions, plan: SplitPlan, table: Table, options: RunOptions) -> Evaluation:
@@ -362,45 +398,6 @@ def _assignment(plan: SplitPlan, n_rows: int) -> dict[str, Any]:
     split[fold.train], split[fold.validation] = "train", "validation"
     split[fold.calibration] = "validation"
     return {"split": split}
-
-
-def _score(
-    place: Path,
-    fold: Fold,
-    plan: SplitPlan,
-    table: Table,
-    pixels: PixelStore,
-    options: RunOptions,
-    *,
-    progress: Progress,
-) -> Predictions:
-    """Score the test rows with the bundle on disk; for a single training also validation and unlabelled rows."""
-    parts = {"test": fold.test} if plan.tested_on == "test" else {}
-    if len(plan.folds) == 1:
-        parts["validation"] = np.concatenate([fold.validation, fold.calibration])
-        parts["unlabelled"] = np.flatnonzero(table.rows["label"].isna())
-    indices = np.concatenate(list(parts.values()))
-    predictions = predict_table(
-        [load_bundle(place / "bundle")],
-        table.take(indices),
-        pixels.take(indices),
-        device=options.training.device,
-        cache=_kept_features(options),
-        progress=progress,
-    )
-    predictions.table["split"] = np.repeat(list(parts), [len(part) for part in parts.values()])
-    if plan.patients in ("documented", "recovered"):
-        predictions.table["patient_id"] = plan.groups[indices]
-    return predictions
-
-
-def _kept_features(options: RunOptions) -> Path | None:
-    """Where the features of a frozen backbone are kept, if this training keeps them."""
-    if not (options.training.trains_features and options.training.keep_features):
-        return None
-    from plainfilm.features import cache_folder
-
-    return cache_folder()
 
 
 def _explainer(run: Run, plan: SplitPlan, table: Table, pixels: PixelStore, audit: Audit | None) -> Explainer:
