@@ -167,6 +167,9 @@ def _compared(
     ones = np.ones(len(y_true))
     values = [float(mean_recall(ones, side)) for side in (first, ~first)]
     ends = [metrics.percentile_interval(column) for column in (drawn[:, 0], drawn[:, 1], drawn[:, 0] - drawn[:, 1])]
+    for place, side in enumerate((given, safe)):
+        if values[place] in (0.0, 1.0):  # no draw differs from another: as many images as there are patients
+            ends[place] = metrics.wilson_interval(values[place], len(np.unique(side.group)))
     estimates = [
         Estimate(value=value, low=float(low), high=float(high))
         for value, (low, high) in zip((*values, values[0] - values[1]), ends, strict=True)

@@ -15,6 +15,7 @@ from plainfilm.auditing.controls import check_controls
 from plainfilm.auditing.copies import check_near_duplicates
 from plainfilm.auditing.dependence import Score, check_dependence
 from plainfilm.auditing.findings import Finding
+from plainfilm.auditing.held_out_sites import check_held_out_sites
 from plainfilm.auditing.labels import check_labels
 from plainfilm.auditing.leakage import Leakage, check_leakage, check_openings
 from plainfilm.auditing.limits import AuditLimits
@@ -52,6 +53,7 @@ class FirstLook:
         leakage: Section A.
         shortcuts: What each probe answered.
         labels: Section G.
+        sites: Section K.
         seconds: It took.
     """
 
@@ -60,6 +62,7 @@ class FirstLook:
     leakage: Leakage
     shortcuts: Shortcuts
     labels: Finding
+    sites: Finding
     seconds: float
 
 
@@ -96,6 +99,7 @@ def take_first_look(
         leakage=leakage,
         shortcuts=ask_shortcuts(known, limits.shortcuts, probing=limits.probing, progress=progress),
         labels=check_labels(known, limits.labels, probing=limits.probing),
+        sites=check_held_out_sites(known, limits.probing),
         seconds=time.monotonic() - began,
     )
 
@@ -195,6 +199,7 @@ def take_second_look(
             progress=progress,
         ),
         look.labels,
+        look.sites,
         check_learning_curve(subject, limits.potential, progress=progress),
     ]
     if evaluation is not None:
