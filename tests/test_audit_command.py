@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,16 @@ def test_the_same_images_give_the_same_findings(films: Path):
     assert [(f.check, f.verdict, f.value, f.p, f.sentence) for f in one.findings] == [
         (f.check, f.verdict, f.value, f.p, f.sentence) for f in other.findings
     ]
+
+
+def test_an_audit_without_a_model_loads_no_deep_learning_library(films: Path):
+    program = (
+        "import sys\n"
+        "from plainfilm import RunOptions, audit\n"
+        f"audit({str(films)!r}, RunOptions.from_flat({{'workers': 0}}))\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=300, check=False).returncode == 0
 
 
 def test_patients_in_two_splits_fail_with_exit_code_4_unless_a_reason_is_written(tmp_path: Path, capsys):

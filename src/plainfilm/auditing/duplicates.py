@@ -167,16 +167,14 @@ def _blocks_above(small: Floats32, floor: float) -> Iterator[tuple[int, npt.NDAr
 
     Turning one image of a pair is as good as turning back the other, so each pair is looked at once.
     """
-    import torch
-
-    everything = torch.from_numpy(unit_vectors(small))
+    everything = unit_vectors(small)
     for start in range(0, len(small), BLOCK):
         rows = small[start : start + BLOCK]
         later = everything[start:].T
-        best = torch.full((len(rows), later.shape[1]), -1.0)
+        best = np.full((len(rows), later.shape[1]), -1, dtype=np.float32)
         for turn in range(N_TURNS):
-            torch.maximum(best, torch.from_numpy(unit_vectors(turned(rows, turn))) @ later, out=best)
-        yield start, np.triu((best >= floor).numpy(), 1)
+            np.maximum(best, unit_vectors(turned(rows, turn)) @ later, out=best)
+        yield start, np.triu(best >= floor, 1)
 
 
 def _by_index(small: Floats32, floor: float, seed: int, progress: Progress) -> tuple[Ints, Ints]:

@@ -141,16 +141,14 @@ def _parts(y: Ints, group: Ints | None, seed: int) -> Ints:
 
 def _nearest_label(vectors: npt.NDArray[np.float32], y: Ints, part: Ints, asked: Bools, pool: Bools) -> Ints:
     """Label of the most correlated image of the pool that is in another part."""
-    import torch
-
-    known = torch.from_numpy(vectors[pool]).T
-    y_pool, part_pool, rows = y[pool], torch.from_numpy(part[pool]), np.flatnonzero(asked)
+    known = vectors[pool].T
+    y_pool, part_pool, rows = y[pool], part[pool], np.flatnonzero(asked)
     said = np.empty(len(rows), dtype=np.intp)
     for start in range(0, len(rows), BLOCK):
         some = rows[start : start + BLOCK]
-        similarity = torch.from_numpy(vectors[some]) @ known
-        similarity[torch.from_numpy(part[some])[:, None] == part_pool] = -2
-        said[start : start + BLOCK] = y_pool[similarity.argmax(dim=1).numpy()]
+        similarity = vectors[some] @ known
+        similarity[part[some][:, None] == part_pool] = -2
+        said[start : start + BLOCK] = y_pool[similarity.argmax(axis=1)]
     return said
 
 

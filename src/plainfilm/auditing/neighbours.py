@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +10,6 @@ import numpy.typing as npt
 from plainfilm.auditing.thumbnails import unit_vectors
 from plainfilm.errors import UsageError
 from plainfilm.progress import Progress, Silent
-
-if TYPE_CHECKING:
-    import torch
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
@@ -91,36 +87,31 @@ def need_turns(images: Floats32, *, contrast: float, share: float, sample: int, 
     That is so where more than `share` of the sample are at least `contrast` times closer to a flipped or turned
     image than to any image as it is. Looking at 8 orientations takes 8 times as long, so it is asked first.
     """
-    import torch
-
     chosen = np.random.default_rng(seed).permutation(len(images))[:sample]
-    everything = torch.from_numpy(unit_vectors(images))
+    everything = unit_vectors(images).T
     nearest = []
     for turn in range(N_TURNS):
-        similarity = torch.from_numpy(unit_vectors(turned(images[chosen], turn))) @ everything.T
-        similarity[torch.arange(len(chosen)), torch.from_numpy(chosen)] = -1  # an image is not its own neighbour
-        nearest.append(np.maximum(1 - similarity.amax(dim=1).numpy(), COPY))
+        similarity = unit_vectors(turned(images[chosen], turn)) @ everything
+        similarity[np.arange(len(chosen)), chosen] = -1  # an image is not its own neighbour
+        nearest.append(np.maximum(1 - similarity.max(axis=1), COPY))
     return bool((nearest[0] >= contrast * np.min(nearest[1:], axis=0)).mean() > share)
 
 
 def _every_pair(
     images: Floats32, k: int, views: range, seed: int, progress: Progress
 ) -> tuple[Ints, npt.NDArray[np.float32]]:
-    import torch
-
     del seed
     n = len(images)
-    everything = torch.from_numpy(unit_vectors(images)).T
+    everything = unit_vectors(images).T
     index, similarity = np.empty((n, k), dtype=np.intp), np.empty((n, k), dtype=np.float32)
     with progress.task("compare images", n) as advance:
         for start in range(0, n, BLOCK):
             rows = slice(start, min(start + BLOCK, n))
-            best = _unit(images[rows], 0) @ everything
+            best = unit_vectors(images[rows]) @ everything
             for turn in views[1:]:
-                torch.maximum(best, _unit(images[rows], turn) @ everything, out=best)
-            best[torch.arange(len(best)), torch.arange(rows.start, rows.stop)] = -2  # not its own neighbour
-            value, place = best.topk(k, dim=1)
-            index[rows], similarity[rows] = place.numpy(), value.numpy()
+                np.maximum(best, unit_vectors(turned(images[rows], turn)) @ everything, out=best)
+            best[np.arange(len(best)), np.arange(rows.start, rows.stop)] = -2  # not its own neighbour
+            index[rows], similarity[rows] = highest(best, k)
             advance(len(best))
     return index, similarity
 
@@ -170,7 +161,9 @@ def _best_of(one: tuple[Ints, Floats32], other: tuple[Ints, Floats32], k: int) -
     return np.take_along_axis(index, first, 1), np.take_along_axis(distance, first, 1)
 
 
-def _unit(images: Floats32, turn: int) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(unit_vectors(turned(images, turn)))
+def highest(values: Floats32, k: int) -> tuple[Ints, Floats32]:
+    """`(n, k)` places and values of the `k` largest of each row, the largest first."""
+    place = np.argpartition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k :]
+    order = np.argsort(-np.take_along_axis(values, place, 1), axis=1, kind="stable")
+    place = np.take_along_axis(place, order, 1)
+    return place, np.take_along_axis(values, place, 1)

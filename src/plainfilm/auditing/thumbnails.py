@@ -16,18 +16,32 @@ def thumbnails(pixels: PixelStore, side: int) -> npt.NDArray[np.float32]:
 
     An image smaller than `side` is enlarged. 16 KiB an image at 64x64.
     """
-    import torch
-    from torch.nn.functional import adaptive_avg_pool2d, interpolate
-
     n_images, height, width = pixels.shape
+    down, across = _means(height, side), _means(width, side).T
     small = np.empty((n_images, side, side), dtype=np.float32)
     for start in range(0, n_images, CHUNK):
         part = np.arange(start, min(start + CHUNK, n_images))
-        images = torch.from_numpy(pixels.values(part)).unsqueeze(1)
-        if min(height, width) < side:
-            images = interpolate(images, (max(height, side), max(width, side)), mode="bilinear", align_corners=False)
-        small[part] = adaptive_avg_pool2d(images, side).squeeze(1).numpy()
+        small[part] = down @ (pixels.values(part) @ across)
     return small
+
+
+def _means(length: int, side: int) -> npt.NDArray[np.float32]:
+    """`(side, length)` weights by which a line of pixels becomes a shorter or longer one.
+
+    Shorter: means of equal parts, each from the pixel it begins in to the one it ends in. Longer: straight lines
+    between the centres of pixels.
+    """
+    weights = np.zeros((side, length), dtype=np.float32)
+    if length >= side:
+        for cell in range(side):
+            first, last = cell * length // side, -(-(cell + 1) * length // side)
+            weights[cell, first:last] = 1 / (last - first)
+        return weights
+    place = np.clip((np.arange(side) + 0.5) * length / side - 0.5, 0, length - 1)
+    left = np.minimum(place.astype(np.intp), max(0, length - 2))
+    weights[np.arange(side), np.minimum(left + 1, length - 1)] = place - left
+    weights[np.arange(side), left] += 1 - (place - left)
+    return weights
 
 
 def unit_vectors(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

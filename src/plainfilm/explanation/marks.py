@@ -16,7 +16,6 @@ import pandas as pd
 
 from plainfilm import metrics
 from plainfilm.explanation.options import Box
-from plainfilm.explanation.sanity import mean_measure
 from plainfilm.measures import Measure
 
 Floats = npt.NDArray[np.float32]
@@ -212,6 +211,10 @@ def measure_edit(
     groups = None if groups is None else [groups[index] for index in touched]
 
     def mean(values: npt.NDArray[np.float64], of: str | None = None) -> Measure:
+        from plainfilm.explanation.sanity import (
+            mean_measure,
+        )  # imports torch, which an audit without a model does without
+
         return mean_measure("score_change", values, groups, of=of, seed=seed)
 
     control = None
