@@ -17,7 +17,7 @@ help:
 	@echo "make test-long  the few tests that take longest"
 	@echo "make check   lint, format, types, import order"
 	@echo "make bench   the benchmarks; needs the real images in ../shared"
-	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without"
+	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without; about an hour"
 	@echo "make bench-recovery  patients recovered from phantoms and from the real slices"
 	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about an hour"
 	@echo "make bench-bridge  DICOM images in over loopback, reports and overlays out"
@@ -59,7 +59,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.alzheimer ../shared/data
 
 bench-audit: $(READY)
-	$(BIN)/python -m benchmarks.planted_faults
+	$(BIN)/python -m benchmarks.planted_faults --first-seed 100 --results build/planted-faults
 
 bench-onnx: $(READY)
 	$(BIN)/python -m benchmarks.onnx_parity ../shared/data ../shared/weights

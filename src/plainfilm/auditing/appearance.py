@@ -76,6 +76,12 @@ def border_features(thumbs: Floats32, share: float, *, side: int = 16) -> Floats
     return np.column_stack([ring, *each]).astype(np.float32)
 
 
+def edge_features(thumbs: Floats32) -> Floats32:
+    """Mean of the outermost line on each of the four sides, where padding, frames and collimation show."""
+    lines = (thumbs[:, 0], thumbs[:, -1], thumbs[:, :, 0], thumbs[:, :, -1])
+    return np.column_stack([line.mean(axis=1) for line in lines]).astype(np.float32)
+
+
 def centre_features(thumbs: Floats32, *, side: int = 8) -> Floats32:
     """The middle half of both sides, in 8x8 cells."""
     quarter = thumbs.shape[1] // 4

@@ -51,7 +51,7 @@ def find_burnt_in(pixels: PixelStore, rows: Ints) -> Marks:
     for start in range(0, len(rows), CHUNK):
         values = pixels.values(rows[start : start + CHUNK])
         for sign in (1, -1):
-            for image, box in _patches(sign * values):
+            for image, box in _patches(sign * values, inside=sign < 0):
                 images.append(start + image)
                 boxes.append(box)
     return Marks(np.array(images, dtype=np.intp), np.array(boxes, dtype=np.float64).reshape(-1, 4))
@@ -102,8 +102,11 @@ def mark_probe(setting: Setting) -> Probe:
     )
 
 
-def _patches(values: npt.NDArray[np.float32]) -> list[tuple[int, tuple[float, float, float, float]]]:
-    """Image and box of each bright patch that can be a mark."""
+def _patches(values: npt.NDArray[np.float32], *, inside: bool) -> list[tuple[int, tuple[float, float, float, float]]]:
+    """Image and box of each bright patch that can be a mark; with `inside`, of those that do not touch an edge.
+
+    A dark patch at the edge is what is around the body, such as the corner above a shoulder.
+    """
     from scipy import ndimage
 
     height, width = values.shape[1:]
@@ -113,7 +116,7 @@ def _patches(values: npt.NDArray[np.float32]) -> list[tuple[int, tuple[float, fl
     alone[1] = True  # eight neighbours within an image, none in the next
     labels, count = ndimage.label(values >= high - (1 - SATURATED) * span, structure=alone)
     found = []
-    for number, (image, top, left, bottom, right) in _small_boxes(labels, count):
+    for number, (image, top, left, bottom, right) in _small_boxes(labels, count, inside=inside):
         around = (slice(max(0, top - 2), bottom + 2), slice(max(0, left - 2), right + 2))
         own = labels[image][around] == number
         rim = ndimage.binary_dilation(own, iterations=2) & ~ndimage.binary_dilation(own)
@@ -124,7 +127,9 @@ def _patches(values: npt.NDArray[np.float32]) -> list[tuple[int, tuple[float, fl
     return found
 
 
-def _small_boxes(labels: npt.NDArray[np.integer], count: int) -> Iterator[tuple[int, tuple[int, int, int, int, int]]]:
+def _small_boxes(
+    labels: npt.NDArray[np.integer], count: int, *, inside: bool
+) -> Iterator[tuple[int, tuple[int, int, int, int, int]]]:
     """Number of each small patch near a border, with its image, top, left, bottom and right."""
     height, width = labels.shape[1:]
     area = np.bincount(labels.ravel(), minlength=count + 1) / (height * width)
@@ -144,7 +149,7 @@ def _small_boxes(labels: npt.NDArray[np.integer], count: int) -> Iterator[tuple[
     edge = np.min([top / height, left / width, 1 - bottom / height, 1 - right / width], axis=0)
     longest = np.maximum(tall, wide)
     owner = image[first]
-    fits = (longest >= SHORTEST) & (longest <= LONGEST) & (edge <= NEAR)
+    fits = (longest >= SHORTEST) & (longest <= LONGEST) & (edge <= NEAR) & ((edge > 0) | (not inside))
     fits &= np.bincount(owner[fits], minlength=len(labels))[owner] <= MOST_PATCHES  # more are noise, or a texture
     for index in np.flatnonzero(fits):
         box = (image[first[index]], top[index], left[index], bottom[index], right[index])

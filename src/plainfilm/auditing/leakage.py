@@ -73,8 +73,8 @@ def check_leakage(
     units = units_of(subject, recovered)
     return Leakage(
         findings=(
-            _check_patients(subject),
-            _check_same_pixels(subject),
+            check_patients(subject),
+            check_same_pixels(subject),
             check_near_duplicates(subject, pairs, options),
             check_hidden_patients(subject, recovered, options),
             check_class_copies(
@@ -98,7 +98,8 @@ def units_of(subject: Subject, recovered: RecoveredPatients | None) -> Ints | No
 # --- A1, A2: patients and pixels on both sides ---------------------------------------------------------------
 
 
-def _check_patients(subject: Subject) -> Finding:
+def check_patients(subject: Subject) -> Finding:
+    """A1: whether a patient is in two splits."""
     title = "Patients in two splits"
     rule, source = "FAIL where any patient is in two splits.", KAPOOR
     limits = "Ids are taken at their word: one patient under two ids is not seen here (see A3 and A4)."
@@ -126,7 +127,8 @@ def _check_patients(subject: Subject) -> Finding:
     )
 
 
-def _check_same_pixels(subject: Subject) -> Finding:
+def check_same_pixels(subject: Subject) -> Finding:
+    """A2: whether the same pixels are in two splits, under two labels or under two patients."""
     facts: dict[str, Any] = {
         "check": "A2",
         "title": "The same pixels in two splits or under two labels",

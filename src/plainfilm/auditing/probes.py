@@ -18,6 +18,7 @@ from plainfilm.auditing.appearance import (
     border_mask,
     centre_features,
     container_facts,
+    edge_features,
     fact_features,
     grey_histograms,
     pooled,
@@ -170,6 +171,8 @@ def border_probe(setting: Setting) -> Probe:
         inside = ~border_mask(THUMBNAIL, share)
         return _class_means(setting, "B2-borders.png", inside, "Mean border of each class, the middle blacked out.")
 
+    parts = {"ring": border_features(setting.thumbs, share), "outermost lines": edge_features(setting.thumbs)}
+    best, probed, by_part = setting.run_best(parts)
     return Probe(
         check="B2",
         title="Label from the border alone",
@@ -177,7 +180,8 @@ def border_probe(setting: Setting) -> Probe:
         look="Look at the mean borders of the classes: padding, collimation, marks, or a body that is cut off.",
         limits="The border can hold anatomy that belongs to the label (an abdomen reaches it where a chest does not), "
         "so this alone is no proof of a shortcut.",
-        features=border_features(setting.thumbs, share),
+        probed=probed,
+        details={"balanced_accuracy_by_part": by_part, "best": best},
         draw=draw,
     )
 

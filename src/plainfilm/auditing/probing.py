@@ -90,7 +90,7 @@ class Probed:
         low: Lower end of its interval from resampled patients.
         high: Upper end.
         null: The same with exchanged labels, on average.
-        p: Chance of a value as high from exchanged labels; nan where none were drawn.
+        p: Chance that exchanged labels put the scores of the classes as far apart; nan where none were drawn.
         predicted: `(n,)` predicted class of each image, from the fold that did not see it.
     """
 
@@ -140,8 +140,7 @@ def run_probe(features: npt.NDArray[np.floating], cases: Cases, design: Design, 
         design: Made for the same cases.
         options: As the design was made with.
     """
-    values, predicted = _values(features, cases, design, options)
-    return _probed(values, permutation_p(float(values[0]), values[1:]), predicted, cases, options)
+    return run_best_probe({"": features}, cases, design, options)[1]
 
 
 def run_best_probe(
@@ -149,8 +148,8 @@ def run_best_probe(
 ) -> tuple[str, Probed, dict[str, float]]:
     """The best of several probes, its p paying for the choice.
 
-    A few telling features are lost among many idle ones, so each part is asked by itself too. Every part's balanced
-    accuracy is taken in units of its own spread under exchanged labels; the largest of these is compared with the
+    A few telling features are lost among many idle ones, so each part is asked by itself too. How far apart it puts
+    the classes is taken in units of its own spread under exchanged labels; the largest of these is compared with the
     largest under each exchange (Westfall and Young 1993).
 
     Args:
@@ -162,41 +161,105 @@ def run_best_probe(
     Returns:
         The name of the best part, what it says, and the balanced accuracy of every part.
     """
-    asked = {name: _values(features, cases, design, options) for name, features in parts.items()}
-    spread = {name: max(float(values[1:].std()), 1e-9) for name, (values, _) in asked.items()}
-    excess = np.stack([(values - values[1:].mean()) / spread[name] for name, (values, _) in asked.items()])
-    best = list(asked)[int(excess[:, 0].argmax())]
-    highest = excess.max(axis=0)
-    values, predicted = asked[best]
-    probed = _probed(values, permutation_p(float(highest[0]), highest[1:]), predicted, cases, options)
-    return best, probed, {name: float(values[0]) for name, (values, _) in asked.items()}
+    asked = {name: _ask(features, cases, design, options) for name, features in parts.items()}
+    excess = {name: _in_spreads(one.distance) for name, one in asked.items()}
+    best = max(asked, key=lambda name: float(excess[name][0]))
+    highest = np.max(list(excess.values()), axis=0)
+    p = permutation_p(float(highest[0]), highest[1:])
+    return best, _probed(asked[best], p, cases, options), {name: float(one.accuracy[0]) for name, one in asked.items()}
 
 
-def _values(
-    features: npt.NDArray[np.floating], cases: Cases, design: Design, options: ProbeOptions
-) -> tuple[Floats, Ints]:
-    """Balanced accuracy under the true labels and every exchange of them, and the predicted classes under the true."""
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """What features say under the true labels, which come first, and every exchange of them.
+
+    Attributes:
+        accuracy: `(1 + draws,)` balanced accuracy over all folds, every patient counting once.
+        distance: `(1 + draws,)` how much higher the patients of a class score for it than others do, in standard
+            deviations, mean of all classes. It decides p: what only some patients of a class have moves few answers,
+            but these far.
+        predicted: `(n,)` class of each image under the true labels.
+    """
+
+    accuracy: Floats
+    distance: Floats
+    predicted: Ints
+
+
+def _ask(features: npt.NDArray[np.floating], cases: Cases, design: Design, options: ProbeOptions) -> _Answer:
     n_classes = len(cases.classes)
     predicted = np.empty(len(cases), dtype=np.intp)
-    found = np.zeros((len(design.labels), n_classes))
+    found, apart, varied = (np.zeros((len(design.labels), n_classes)) for _ in range(3))
     total = np.bincount(cases.y, weights=design.weight, minlength=n_classes)  # the same after every exchange
     for number in range(design.n_folds):
         train, test = np.flatnonzero(design.fold != number), np.flatnonzero(design.fold == number)
+        cells, cell = np.unique(design.cell[test], return_inverse=True)
         for start, scores in class_scores(features, cases, design, train, test, ridge=options.probe_ridge):
+            some = slice(start, start + scores.shape[1])
             named = scores.argmax(axis=2)  # (images, draws)
             if start == 0:
                 predicted[test] = named[:, 0]
-            truth = design.labels[start : start + named.shape[1], design.cell[test]].T
-            right = np.where(named == truth, design.weight[test, None], 0)
+            labels = design.labels[some, cells]
+            right = np.where(named == labels[:, cell].T, design.weight[test, None], 0)
             for c in range(n_classes):
-                found[start : start + named.shape[1], c] += np.where(truth == c, right, 0).sum(axis=0)
-    return (found / total).mean(axis=1), predicted
+                found[some, c] += np.where(c == labels[:, cell].T, right, 0).sum(axis=0)
+            fold_apart, fold_varied = _spread_out(scores, labels, cell, design.weight[test])
+            apart[some] += fold_apart
+            varied[some] += fold_varied
+    return _Answer(
+        accuracy=(found / total).mean(axis=1),
+        distance=(apart / np.sqrt(np.maximum(varied, 1e-12) * design.n_folds)).mean(axis=1),
+        predicted=predicted,
+    )
 
 
-def _probed(values: Floats, p: float, predicted: Ints, cases: Cases, options: ProbeOptions) -> Probed:
-    low, high = interval_of(predicted, cases, seed=options.probe_seed)
+def _spread_out(
+    scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int16], cell: Ints, weight: Floats
+) -> tuple[Floats, Floats]:
+    """How much higher each class scores for itself than the others do, and the variance of these scores.
+
+    Args:
+        scores: `(images, draws, K)`.
+        labels: `(draws, cells)`.
+        cell: `(images,)` cell of each.
+        weight: `(images,)`.
+
+    Returns:
+        `(draws, K)` each.
+    """
+    from scipy.sparse import csr_array
+
+    n_images, n_draws, n_classes = scores.shape
+    adding = csr_array((weight.astype(np.float32), (cell, np.arange(n_images))), shape=(labels.shape[1], n_images))
+    size = np.bincount(cell, weights=weight)
+    mean = (adding @ scores.reshape(n_images, -1)).reshape(-1, n_draws, n_classes) / size[:, None, None]
+    margin = np.where(np.isfinite(mean), mean, 0)
+    margin -= margin.mean(axis=2, keepdims=True)
+    share = size / size.sum()
+    middle = np.einsum("i,idk->dk", share, margin)
+    variance = np.einsum("i,idk->dk", share, margin**2) - middle**2
+    apart = np.zeros((n_draws, n_classes))
+    for c in range(n_classes):
+        own = (c == labels.T) * share[:, None]
+        held = own.sum(axis=0)
+        inside = (own * margin[:, :, c]).sum(axis=0)
+        usable = (held > 0) & (held < 1)
+        gap = inside / np.where(usable, held, 1) - (middle[:, c] - inside) / np.where(usable, 1 - held, 1)
+        apart[:, c] = np.where(usable, gap, 0)
+    return apart, variance
+
+
+def _in_spreads(values: Floats) -> Floats:
+    """Above what exchanged labels give, in units of their spread; as it is where there are none."""
+    chance = values[1:]
+    return (values - chance.mean()) / max(float(chance.std()), 1e-9) if len(chance) else values
+
+
+def _probed(answer: _Answer, p: float, cases: Cases, options: ProbeOptions) -> Probed:
+    low, high = interval_of(answer.predicted, cases, seed=options.probe_seed)
+    values = answer.accuracy
     null = float(values[1:].mean()) if len(values) > 1 else 1 / len(cases.classes)
-    return Probed(value=float(values[0]), low=low, high=high, null=null, p=p, predicted=predicted)
+    return Probed(value=float(values[0]), low=low, high=high, null=null, p=p, predicted=answer.predicted)
 
 
 def permutation_p(value: float, null: Floats) -> float:

@@ -200,8 +200,9 @@ def _rule(probe: Probe, options: ShortcutOptions, recipe: ProbeOptions) -> str:
     if probe.expected:
         return "Given for comparison; never warns."
     warns = (
-        f"WARN where p < {recipe.probe_alpha:g}* ({recipe.probe_draws} exchanges of labels between whole patients, "
-        f"Holm over all probes) and at least {100 * options.shortcut_excess:g} points* above chance"
+        f"WARN where p < {recipe.probe_alpha:g}* (how far apart the classes score, {recipe.probe_draws} exchanges of "
+        "labels between whole patients, Holm over all probes) and balanced accuracy is at least "
+        f"{100 * options.shortcut_excess:g} points* above chance"
     )
     if not probe.may_fail:
         return f"{warns}. Never FAIL."

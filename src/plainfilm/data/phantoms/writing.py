@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,21 @@ from plainfilm.data.phantoms.acquisition import Pixels, acquired, quantised
 from plainfilm.data.phantoms.drawing import Array, paint
 from plainfilm.data.phantoms.faults import JPEG_QUALITY, MARKER_PLACE, SIZE_FAULT, Entry, plan_images
 from plainfilm.data.phantoms.options import Faults, PhantomOptions, check_faults
+from plainfilm.data.phantoms.patients import Patient
 from plainfilm.data.phantoms.streams import Stream, rng_of
 from plainfilm.data.phantoms.truth import Phantoms, describe, write_truth
 from plainfilm.errors import DataError
 
+Draw = Callable[[PhantomOptions, Patient, int], Array]
 
-def write_phantoms(folder: Path | str, options: PhantomOptions, faults: Faults | None = None) -> Phantoms:
+
+def write_phantoms(
+    folder: Path | str, options: PhantomOptions, faults: Faults | None = None, *, draw: Draw = acquired
+) -> Phantoms:
     """Draw a set of phantoms into an empty or new folder.
 
     The folder is a class-folder data set as it stands; `manifest.csv` adds patients, splits, site, sex and age,
-    `truth.json` what was asked for and what was planted.
+    `truth.json` what was asked for and what was planted. Another `draw` may remember what it drew before.
 
     Raises:
         UsageError: `PHA_OPTIONS` if a fault does not fit the options.
@@ -33,18 +39,18 @@ def write_phantoms(folder: Path | str, options: PhantomOptions, faults: Faults |
     check_faults(options, faults)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"'{folder}' is not an empty folder. Name a new one.", code="PHA_FOLDER_NOT_EMPTY")
-    entries = _name_files(plan_images(options, faults), options)
+    entries = name_files(plan_images(options, faults), options)
     for label in options.classes:
         (folder / label).mkdir(parents=True, exist_ok=True)
     for entry in sorted(entries, key=lambda entry: entry.key):
-        _save(_developed(entry, options), folder / entry.path, entry)
+        _save(developed(entry, options, draw), folder / entry.path, entry)
     phantoms = describe(folder, entries)
     write_truth(phantoms, options, faults)
     phantoms.manifest.to_csv(folder / "manifest.csv", index=False, lineterminator="\n")
     return phantoms
 
 
-def _name_files(entries: list[Entry], options: PhantomOptions) -> list[Entry]:
+def name_files(entries: list[Entry], options: PhantomOptions) -> list[Entry]:
     """Give every entry its path, and sort by it."""
     counts: dict[str, int] = {}
     places = []
@@ -78,13 +84,13 @@ def _stems(entries: list[Entry], places: list[int], options: PhantomOptions) -> 
     return stems
 
 
-def _developed(entry: Entry, options: PhantomOptions) -> Pixels:
-    """The pixels of one file."""
+def developed(entry: Entry, options: PhantomOptions, draw: Draw = acquired) -> Pixels:
+    """The pixels of one file; another `draw` may remember what it drew before."""
     if entry.copy_of is not None:
-        return _turned(_developed(entry.copy_of, options), entry.turn)
+        return _turned(developed(entry.copy_of, options, draw), entry.turn)
     if entry.enlarged:
         options = replace(options, size=round(SIZE_FAULT * options.size))
-    image = acquired(options, entry.patient, entry.image)
+    image = draw(options, entry.patient, entry.image)
     if entry.marker:
         image = _marked(image, entry.marker, rng_of(Stream.FAULT, options.seed, MARKER_PLACE, *entry.key))
     return _turned(quantised(image, options.bits), entry.turn)
