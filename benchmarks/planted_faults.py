@@ -77,19 +77,22 @@ def sensitivity(fault: Kind, seeds: Sequence[int], severities: Sequence[float], 
     row = {"fault": fault.name, "check": fault.check}
     settings = {"size": fault.size, "sets": {name: str(options) for name, options in fault.sets.items()}}
     kept = Kept(folder, fault.name, settings)
-    began, falls_short = time.perf_counter(), []
-    for severity in severities:
-        found = [
-            value
-            for name, options in fault.sets.items()
-            for seed in seeds
-            if (value := kept.ask(f"{severity:g} {name} {seed}", _asked(fault, replace(options, seed=seed), severity)))
-            is not None
-        ]
-        row[f"{severity:.0%}"] = f"{sum(found):g}/{len(found)}" if set(found) <= {0, 1} else f"{np.mean(found):.0%}"
-        if fault.expected_from is not None and severity >= fault.expected_from and np.mean(found) < AIM:
+    began = time.perf_counter()
+    found: dict[float, list[float]] = {severity: [] for severity in severities}
+    for name, options in fault.sets.items():
+        for seed in seeds:  # a set at all severities, so that it is drawn once
+            for severity in severities:
+                ask = _asked(fault, replace(options, seed=seed), severity)
+                if (value := kept.ask(f"{severity:g} {name} {seed}", ask)) is not None:
+                    found[severity].append(value)
+        _say(f"{fault.name}, {name} ({time.perf_counter() - began:.0f} s)")
+    falls_short = []
+    for severity, values in found.items():
+        whole = set(values) <= {0, 1}
+        row[f"{severity:.0%}"] = f"{sum(values):g}/{len(values)}" if whole else f"{np.mean(values):.0%}"
+        if fault.expected_from is not None and severity >= fault.expected_from and np.mean(values) < AIM:
             falls_short.append(f"{severity:.0%}")
-        _say(f"{fault.name}, {severity:.0%}: {row[f'{severity:.0%}']} ({time.perf_counter() - began:.0f} s)")
+    _say(", ".join([fault.name, *(f"{severity:.0%}: {row[f'{severity:.0%}']}" for severity in severities)]))
     row["aim"] = "" if fault.expected_from is None else f"95% from {fault.expected_from:.0%}"
     row["short at"] = ", ".join(falls_short)
     return row
