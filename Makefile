@@ -5,10 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill clean
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit kill fuzz clean
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit kill fuzz bad-inputs injection full-disk clean
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit kill bench-onnx bit-flips clean
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,7 +20,6 @@ help:
 	@echo "make bench-bridge  DICOM images in over loopback, reports and overlays out"
 	@echo "make bench-onnx  exported models beside their own: scores and speed; needs ../shared"
 	@echo "make bit-flips  1,000 flipped bits in a model's files: is each found"
-	@echo "make kill    trainings killed at random and resumed; about ten minutes"
 	@echo "make kill    200 trainings killed at random and resumed; about twenty minutes"
 	@echo "make bad-inputs  every named bad input through every entry point; about ten minutes"
 	@echo "make injection   hostile texts in every string that is printed; needs Chromium"
