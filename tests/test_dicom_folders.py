@@ -96,6 +96,13 @@ def test_a_key_file_that_is_too_short_is_refused(tmp_path):
     assert caught.value.code == "DCM_ID_KEY"
 
 
+def test_a_file_in_a_wrong_folder_makes_no_classes_of_patients(tmp_path):
+    data = tree(tmp_path / "data")
+    save(image(99), data / "DOE_1" / "CT" / "stray")
+
+    assert scanned(data).rows["label"].isna().all()
+
+
 # --- classes ------------------------------------------------------------------------------------------------
 
 
