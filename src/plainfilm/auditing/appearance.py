@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from plainfilm.data.dicom.tags import ACQUISITION_COLUMNS
 from plainfilm.data.pixels import PixelStore
 from plainfilm.metrics import Ints
 
@@ -15,7 +16,7 @@ Floats32 = npt.NDArray[np.float32]
 
 # Facts of the container that a table may hold; none of them says anything of the patient.
 MEASURED = ("file_bytes", "width", "height", "bits", "channels")
-NAMED = ("format", "mode", "notes", "jpeg_tables", "jpeg_quality", "photometric_interpretation", "transfer_syntax")
+NAMED = ("format", "mode", "notes", "jpeg_tables", "jpeg_quality", "spacing_mm", "stored_as", *ACQUISITION_COLUMNS)
 
 MOST_VALUES = 12  # of one fact, the most frequent
 DECILES = 10

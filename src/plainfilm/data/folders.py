@@ -113,8 +113,10 @@ def _why_skipped(name: str, beside: Collection[str]) -> Reason | None:
     if name.startswith("."):
         return "SKIP_HIDDEN", "a hidden file."
     stem, suffix = os.path.splitext(name)
-    if suffix.casefold() in OTHER_SUFFIXES:
+    if not folded.endswith((".nii.gz", ".hdr.gz")) and suffix.casefold() in OTHER_SUFFIXES:
         return "SKIP_NOT_AN_IMAGE", f"a '{suffix.casefold()}' file is not an image."
+    if folded.endswith(".img") and f"{stem}.hdr" in beside:
+        return "SKIP_NOT_AN_IMAGE", "the voxels of the header beside it."
     masked = MASK_NAME.fullmatch(stem)
     suffixes = (suffix, ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
     if masked and any(masked[1] + other in beside for other in suffixes):

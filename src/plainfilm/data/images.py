@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from plainfilm.data.formats.recognising import is_misnamed, recognise
 from plainfilm.data.formats.tiff import tiff_header
 from plainfilm.data.formats.webp import webp_header
 from plainfilm.data.grey import Channel, grey_channel, significant_bits
+from plainfilm.data.nifti.reading import Axis, Volume, is_axis, open_volume, read_slice, slice_size, volume_of
 from plainfilm.data.refusals import REASONS, refuse
 from plainfilm.data.windows import FILE, Window, parse_window
 from plainfilm.errors import ImageError
@@ -69,9 +70,10 @@ class ImageRef:
 
     Attributes:
         path: An image file; or a parquet or npz file when `member` is given.
-        member: A parquet column (of bytes, or of structs `{bytes, path}`), or the name of an npz array.
+        member: A parquet column (of bytes, or of structs `{bytes, path}`), the name of an npz array, or `axial`,
+            `coronal` or `sagittal` for slices of a NIfTI volume.
         row: Row of that column or array; None reads the whole array as one image. Of a DICOM file of several
-            frames: which frame, counted from 0.
+            frames: which frame, of a volume: which slice, counted from 0.
         window: Window of grey values, where the format has any: `file`, `file:2`, `none` or `CENTRE/WIDTH`; see
             `windows.parse_window`.
     """
@@ -87,7 +89,8 @@ class DecodeRecord:
     """How one image was stored, and what was done to make it one grey channel.
 
     Attributes:
-        format: `PNG`, `JPEG`, `TIFF`, `BMP`, `WEBP`, `DICOM`, or `ARRAY` for a row of an npz array.
+        format: `PNG`, `JPEG`, `TIFF`, `BMP`, `WEBP`, `DICOM`, `NIFTI`, or `ARRAY` for a row of an
+            npz array.
         mode: Pillow's name of the stored layout (`;16` added for 16-bit colour); an array's dtype; the photometric
             interpretation of DICOM.
         bits: Significant bits of the stored samples: 1, 8, 12, 16 or 32; of DICOM, the bits stored. A 16-bit image
@@ -102,7 +105,7 @@ class DecodeRecord:
         notes: Each conversion that was applied, as short stable words.
     """
 
-    format: Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "DICOM", "ARRAY"]
+    format: Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "DICOM", "NIFTI", "ARRAY"]
     mode: str
     bits: int
     channels: int
@@ -144,11 +147,20 @@ def read_image(
     limits = limits or ImageLimits()
     seen_through = parse_window(source.window if isinstance(source, ImageRef) else window)
     with _one_error():
+        if isinstance(source, ImageRef) and is_axis(source.member):
+            return _read_nifti(_volume(source.path, limits), source, limits, channel, seen_through)
         found = _fetch(source, limits)
         if isinstance(found, np.ndarray):
             return _read_array(found, limits, channel)
-        if recognise(found) == "DICOM":
+        name = recognise(found)
+        if name == "DICOM":
             return _read_dicom(found, source, limits, channel, seen_through)
+        if name == "NIFTI":
+            path = None if isinstance(source, bytes) else source.path if isinstance(source, ImageRef) else source
+            volume = volume_of(
+                found, path, max_file_bytes=limits.max_file_bytes, max_memory_bytes=limits.max_memory_bytes
+            )
+            return _read_nifti(volume, ImageRef(path or Path()), limits, channel, seen_through)
         return _read_encoded(found, limits, channel, suffix=_suffix(source))
 
 
@@ -245,6 +257,32 @@ def _read_dicom(
         channels=header.samples,
         stored_bits=header.bits_stored,
         bits=samples.bits,
+    )
+
+
+def _volume(path: Path, limits: ImageLimits) -> Volume:
+    try:
+        found = path.stat()
+    except OSError:
+        refuse("IMG_MISSING", "No such file.")
+    return open_volume(path, (found.st_mtime_ns, found.st_size), limits.max_file_bytes, limits.max_memory_bytes)
+
+
+def _read_nifti(
+    volume: Volume, ref: ImageRef, limits: ImageLimits, channel: Channel, window: Window
+) -> tuple[Pixels, DecodeRecord]:
+    """One slice of a NIfTI volume."""
+    axis = cast("Axis | None", ref.member)
+    width, height = slice_size(volume.header, axis)
+    _check_size(width, height, limits, bytes_per_pixel=8 + 4 * volume.header.voxel_bytes)
+    colour, notes = read_slice(volume, axis, ref.row, window)
+    return _finish(
+        Samples(str(volume.voxels.dtype) if colour.ndim == 2 else "RGB", colour, None, tuple(notes)),
+        volume.data,
+        channel=channel,
+        format="NIFTI",
+        channels=3 if colour.ndim == 3 else 1,
+        stored_bits=min(32, 8 * volume.header.voxel_bytes if colour.ndim == 2 else 8),
     )
 
 

@@ -41,6 +41,14 @@ REASONS: dict[str, str] = {
     "DCM_PALETTE": "Its palette does not fit its pixels; export it again.",
     "DCM_LUT": "Its rescale or lookup table cannot be applied; export it again.",
     "DCM_WINDOW": "Its window cannot be applied; give one (--window 40/400), or use none (--window none).",
+    "NII_HEADER": "Its header is not that of a NIfTI file; convert it again.",
+    "NII_DIMENSIONS": "Its size cannot be; convert it again, one volume a file.",
+    "NII_DATATYPE": "Its voxels are of a type that is not read; save it as 16-bit integers or 32-bit floats.",
+    "NII_AFFINE": "Nobody can tell which way is up; convert it again.",
+    "NII_TRUNCATED": "It ends before its voxels do; fetch it again from its source.",
+    "NII_CORRUPT": "Its content is damaged; fetch it again from its source.",
+    "NII_PAIR": "A header (.hdr) and its voxels (.img) belong side by side; copy both, or save it as .nii.",
+    "NII_SLICE": "There is no such slice.",
 }
 """Every code an image can be refused with, and its sentence."""
 

@@ -11,6 +11,7 @@ import pandas as pd
 from plainfilm.data.fitting import Fit, Resample
 from plainfilm.data.grey import Channel
 from plainfilm.data.images import DecodeRecord, ImageLimits
+from plainfilm.data.nifti.reading import is_axis
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.data.table import LeftOut, Listing, Table, free_name, printable
@@ -62,11 +63,14 @@ def scan_listing(
         ):
             if decoded.record is None:
                 name = str(listing.rows["path"].iat[decoded.index])
+                code, detail = decoded.code or "IMG_UNREADABLE", decoded.detail or ""
+                if code == "IMG_CONSTANT" and is_axis(listing.refs[decoded.index].member):
+                    code, detail = "SKIP_EMPTY_SLICE", "a slice of a volume in which nothing is to be seen."
                 refused[decoded.index] = LeftOut(
                     name,
-                    "refused",
-                    decoded.code or "IMG_UNREADABLE",
-                    decoded.detail or "",
+                    "skipped" if code == "SKIP_EMPTY_SLICE" else "refused",
+                    code,
+                    detail,
                     bool(has_label[decoded.index]),
                     _file(listing, decoded.index),
                 )

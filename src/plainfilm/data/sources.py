@@ -30,6 +30,8 @@ from plainfilm.data.manifests import (
     read_parquet_table,
     read_text_table,
 )
+from plainfilm.data.nifti.cohort import is_volume, with_volumes
+from plainfilm.data.nifti.options import NiftiOptions
 from plainfilm.data.table import (
     RESERVED,
     LeftOut,
@@ -51,7 +53,7 @@ MAX_PATH = 4096
 YES_OR_NO = {"0", "1", "true", "false"}
 
 
-class SourceOptions(DicomOptions):
+class SourceOptions(NiftiOptions, DicomOptions):
     """How the table is read where its own names do not say it, and which part of DICOM and NIfTI files."""
 
     images: Path | None = Field(None, description="Folder that the paths of a manifest are relative to.")
@@ -122,7 +124,7 @@ def _reader(data: Path) -> Callable[[Path, SourceOptions], Listing]:
         ".npz": _list_npz,
     }
     suffix = data.suffix.lower()
-    if suffix in OTHER_SUFFIXES - readers.keys():
+    if suffix in OTHER_SUFFIXES - readers.keys() and not is_volume(data):
         raise DataError(
             f"'{data.name}' is neither an image nor a table read here. Give a folder (archives unpacked), or a CSV, "
             "TSV, parquet or .npz file.",
@@ -148,13 +150,14 @@ def _list_folder(root: Path, options: SourceOptions) -> Listing:
         listing = _list_shards(root, shards, options)
         left_out = [item for item in left_out if item.path not in shards]
         return _with_the_rest(listing, root, found, left_out, named_under=options.images or root)
-    return _with_dicom(list_class_folders(found, left_out), options, root, from_folders=True)
+    return _opened_out(list_class_folders(found, left_out), options, root, from_folders=True)
 
 
-def _with_dicom(listing: Listing, options: SourceOptions, root: Path, **how: bool) -> Listing:
-    """DICOM files opened out into their frames; other files as they are."""
+def _opened_out(listing: Listing, options: SourceOptions, root: Path, **how: bool) -> Listing:
+    """DICOM files opened out into their frames, volumes into their slices; other files as they are."""
     columns = {"label": options.label_column, "split": options.split_column}
-    return with_dicom(listing, options, root, names=columns, **how)
+    listing = with_dicom(listing, options, root, names=columns, **how)
+    return with_volumes(listing, options, options.frames, root, options.label_column)
 
 
 def _with_the_rest(
@@ -227,7 +230,7 @@ def _list_paths(table: Path, frame: pd.DataFrame, options: SourceOptions) -> Lis
     rows = make_rows([{**row.cells, "path": printable(row.name)} for row in kept])
     refs = tuple(ImageRef(root / row.name) for row in kept)
     listing = Listing(rows, refs, tuple(left_out), (_columns_in_words(frame, columns),))
-    return _with_dicom(listing, options, root, names_are_given=True)
+    return _opened_out(listing, options, root, names_are_given=True)
 
 
 @dataclass(frozen=True)
@@ -462,4 +465,4 @@ def _npz_labels(path: Path, name: str, arrays: dict[str, _Header]) -> list[str |
 def _list_single(path: Path, options: SourceOptions) -> Listing:
     """One image file, as `predict` may be given."""
     listing = Listing(make_rows([{"path": printable(path.name)}]), (ImageRef(path),), understood=("One image.",))
-    return _with_dicom(listing, options, path.parent)
+    return _opened_out(listing, options, path.parent)

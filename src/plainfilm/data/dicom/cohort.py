@@ -109,12 +109,13 @@ def _wanted_tags(options: DicomOptions) -> list[Tag]:
 
 
 def _is_tree(listing: Listing, facts: Sequence[FileFacts | None]) -> bool:
-    """Whether folders stand for patients or studies: no folder that would be a class holds two patients."""
+    """Whether folders stand for patients or studies: most of those that would be classes hold one patient."""
     patients = defaultdict(set)
     for label, one in zip(listing.rows["label"], facts, strict=True):
         if one is not None and one.refused is None and not one.skipped:
             patients[label].add(one.patient_id or one.study)
-    return bool(patients) and all(len(found) == 1 for found in patients.values())
+    alone = sum(len(found) == 1 for found in patients.values())
+    return 2 * alone > len(patients)  # most, not all: one file in a wrong folder makes no classes of patients
 
 
 def _opened_out(listing: Listing, facts: Sequence[FileFacts | None], reader: _Reader, *, drops_labels: bool) -> Listing:

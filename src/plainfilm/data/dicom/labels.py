@@ -26,7 +26,7 @@ KEYS = {
     "series": ("seriesinstanceuid", "series_instance_uid", "series_uid"),
     "study": ("studyinstanceuid", "study_instance_uid", "study_uid"),
     "accession": ("accessionnumber", "accession_number", "accession"),
-    "file": (*PATH_NAMES, "name"),
+    "file": PATH_NAMES,
     "patient_id": ("patientid", "patient_id", "patient", "subject_id", "participant_id", "mrn"),
 }
 

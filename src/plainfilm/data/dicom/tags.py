@@ -144,7 +144,6 @@ def find_tag(name: str) -> Tag:
     return tag
 
 
-_NUMBERS = re.compile(r"[-+\d.eE\\]+")
 _CODES = re.compile(r"[A-Z0-9_ \\-]+")
 
 
@@ -153,11 +152,19 @@ def clean_value(tag: Tag, text: str, most: int = 64) -> str | None:
     text = "\\".join(part.strip() for part in text.split("\\"))[:most].strip("\\ ")
     if not text:
         return None
-    if tag.vr in ("DS", "IS") and not _NUMBERS.fullmatch(text):
-        return None
+    if tag.vr in ("DS", "IS"):
+        return _numbers(text)
     if tag.vr == "CS" and not _CODES.fullmatch(text):
         return None
     return _years(text) if tag.vr == "AS" else text
+
+
+def _numbers(text: str) -> str | None:
+    """Numbers in one spelling, whoever wrote them: `80.00` and `80` are one value."""
+    try:
+        return "\\".join(f"{float(part):.6g}" for part in text.split("\\"))
+    except ValueError:
+        return None
 
 
 def _years(age: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from plainfilm.data.refusals import refuse
 
-Format = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "DICOM"]
+Format = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "DICOM", "NIFTI"]
 
 MAX_BLOCKS = 200_000  # chunks, segments, or values of one tag: bounds our own walks
 

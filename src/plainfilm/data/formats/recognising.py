@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from plainfilm.data.dicom.elements import looks_like_dicom
 from plainfilm.data.formats.header import Format, unpack
+from plainfilm.data.nifti.header import looks_like_nifti
 from plainfilm.data.refusals import refuse
 
 _MAGIC: dict[bytes, Format] = {
@@ -49,6 +50,7 @@ SUFFIXES: dict[Format, tuple[str, ...]] = {
     "BMP": (".bmp", ".dib"),
     "WEBP": (".webp",),
     "DICOM": (".dcm", ".dicom", ".ima"),
+    "NIFTI": (".nii", ".gz", ".hdr"),
 }
 
 _BMP_HEADER_SIZES = (12, 16, 40, 52, 56, 64, 108, 124)
@@ -65,13 +67,12 @@ def recognise(data: bytes) -> Format:
             return name
         if len(data) < len(magic) and magic.startswith(data):
             refuse("IMG_TRUNCATED", f"Only {len(data)} bytes of a {name} file.")
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
+    is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    if is_webp or looks_like_nifti(data):
+        return "WEBP" if is_webp else "NIFTI"
     if data[:2] == b"BM" and len(data) >= 18 and unpack("<I", data, 14)[0] in _BMP_HEADER_SIZES:
         return "BMP"
-    if looks_like_dicom(data):
-        return "DICOM"
-    return _refuse_foreign(data)
+    return "DICOM" if looks_like_dicom(data) else _refuse_foreign(data)
 
 
 def is_misnamed(name: Format, suffix: str) -> bool:

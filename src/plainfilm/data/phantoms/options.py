@@ -9,6 +9,7 @@ from plainfilm.errors import UsageError
 
 Kind = Literal["brain", "chest"]
 FileNames = Literal["patient", "interleaved", "shuffled"]
+FileFormat = Literal["png", "dicom", "dicom-monochrome1", "dicom-ct"]
 
 BIT_DEPTHS = (8, 12, 16)
 
@@ -29,6 +30,7 @@ class PhantomOptions:
         effect: Strength of the class signal; 0 leaves nothing of the class in the pixels.
         file_names: `patient` (`P007_03.png`), `interleaved` (numbered slice by slice over the patients of a
             class, as in public sets that lost their ids) or `shuffled` (numbered in random order).
+        format: `png`, `dicom` (MONOCHROME2), `dicom-monochrome1`, or `dicom-ct` with a rescale and a window.
         seed: 0 or more.
 
     Raises:
@@ -45,6 +47,7 @@ class PhantomOptions:
     sites: int = 2
     effect: float = 1.0
     file_names: FileNames = "patient"
+    format: FileFormat = "png"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,6 +65,7 @@ class PhantomOptions:
             (self.sites < 1, f"sites is 1 or more, not {self.sites}"),
             (not 0 <= self.effect <= 2, f"effect is from 0 to 2, not {self.effect}"),
             (self.file_names not in get_args(FileNames), f"file_names is one of {get_args(FileNames)}"),
+            (self.format not in get_args(FileFormat), f"format is one of {get_args(FileFormat)}"),
             (self.seed < 0, f"seed is 0 or more, not {self.seed}"),
         )
 
@@ -125,6 +129,10 @@ def check_faults(options: PhantomOptions, faults: Faults) -> None:
         (
             faults.quality_fault_class is not None and options.bits != 8,
             f"quality_fault_class needs bits=8 (JPEG), not {options.bits}",
+        ),
+        (
+            faults.quality_fault_class is not None and options.format != "png",
+            f"quality_fault_class needs format='png', not '{options.format}'",
         ),
     )
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from plainfilm.data.phantoms.acquisition import Pixels, acquired, quantised
+from plainfilm.data.phantoms.dicom import save_dicom
 from plainfilm.data.phantoms.drawing import Array, paint
 from plainfilm.data.phantoms.faults import JPEG_QUALITY, MARKER_PLACE, SIZE_FAULT, Entry, plan_images
 from plainfilm.data.phantoms.options import Faults, PhantomOptions, check_faults
@@ -43,7 +44,7 @@ def write_phantoms(
     for label in options.classes:
         (folder / label).mkdir(parents=True, exist_ok=True)
     for entry in sorted(entries, key=lambda entry: entry.key):
-        _save(developed(entry, options, draw), folder / entry.path, entry)
+        _save(developed(entry, options, draw), folder / entry.path, entry, options)
     phantoms = describe(folder, entries)
     write_truth(phantoms, options, faults)
     phantoms.manifest.to_csv(folder / "manifest.csv", index=False, lineterminator="\n")
@@ -58,8 +59,9 @@ def name_files(entries: list[Entry], options: PhantomOptions) -> list[Entry]:
         places.append(counts.get(entry.patient_id, 0))
         counts[entry.patient_id] = places[-1] + 1
     stems = _stems(entries, places, options)
+    usual = "png" if options.format == "png" else "dcm"
     named = [
-        replace(entry, path=f"{entry.label}/{stem}.{'jpg' if entry.as_jpeg else 'png'}")
+        replace(entry, path=f"{entry.label}/{stem}.{'jpg' if entry.as_jpeg else usual}")
         for entry, stem in zip(entries, stems, strict=True)
     ]
     return sorted(named, key=lambda entry: entry.path)
@@ -114,8 +116,11 @@ def _marked(image: Array, letter: str, rng: np.random.Generator) -> Array:
     return paint(image, 0.97, np.asarray(stencil, dtype=np.float32) / 255)
 
 
-def _save(pixels: Pixels, path: Path, entry: Entry) -> None:
-    """Write PNG, or the JPEG of a quality fault."""
+def _save(pixels: Pixels, path: Path, entry: Entry, options: PhantomOptions) -> None:
+    """Write PNG or DICOM, or the JPEG of a quality fault."""
+    if options.format != "png":
+        save_dicom(pixels, path, bits=options.bits, format=options.format, patient_id=entry.patient_id)
+        return
     picture = Image.fromarray(pixels)
     if entry.as_jpeg:
         picture.save(path, quality=JPEG_QUALITY)
