@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from plainfilm.web.cautions import Caution, cautions_of
 from plainfilm.web.gallery import Gallery, seen_images
 from plainfilm.web.words import abstention_in_words, answer_in_words, calibration_in_words, evidence_in_words
 
+STILL_READING: Final = "The images of the run are still being read."
 UNCHECKED: Final = "It was not checked whether heat maps of this model show what it learned"
 
 
@@ -91,13 +92,20 @@ class Served:
         self.predictor = Predictor.load(run, device=device)
         self.gallery: Gallery | str = "A bundle holds no images, so none can be shown beside yours."
         if self.run is not None:
-            self.gallery = "The images of the run are still being read."
+            self.gallery = STILL_READING
         self._seen = {} if self.run is None else seen_images(self.run)
 
     @property
     def config(self) -> BundleConfig:
         """Of the model."""
         return self.predictor.config
+
+    @property
+    def gallery_state(self) -> Literal["ready", "reading", "absent"]:
+        """Whether the images of the run are there to be shown beside others."""
+        if isinstance(self.gallery, Gallery):
+            return "ready"
+        return "reading" if self.gallery == STILL_READING else "absent"
 
     def answers(self, images: Sequence[Prepared]) -> list[Answer]:
         """What `verbs.predict` says of these images, bit for bit, and what to beware of."""
