@@ -122,6 +122,16 @@ class Served:
             held = row["set"].split(SET_SEPARATOR) if row.get("set") else [] if "set" in row else None
             highest = int(predictions.y_pred[index])
             unlike = row["unlike_training"] == "yes" if "unlike_training" in row else None
+            cautions = cautions_of(
+                record,
+                self.config.novelty,
+                unlike=bool(unlike),
+                unlike_why=row.get("unlike_why", ""),
+                looks_inverted=bool(inverted[index])
+                or (gallery is not None and alike is not None and gallery.looks_inverted(alike[index])),
+                seen_in=self._seen.get(record.pixel_sha256),
+                is_near=gallery is not None and alike is not None and gallery.is_near(alike[index]),
+            )
             answers.append(
                 Answer(
                     predicted=predictions.classes[highest],
@@ -136,17 +146,9 @@ class Served:
                         predicted=predictions.classes[highest],
                         score=float(predictions.scores[index, highest]),
                         held=held,
+                        is_covered=not cautions,
                     ),
-                    cautions=cautions_of(
-                        record,
-                        self.config.novelty,
-                        unlike=bool(unlike),
-                        unlike_why=row.get("unlike_why", ""),
-                        looks_inverted=bool(inverted[index])
-                        or (gallery is not None and alike is not None and gallery.looks_inverted(alike[index])),
-                        seen_in=self._seen.get(record.pixel_sha256),
-                        is_near=gallery is not None and alike is not None and gallery.is_near(alike[index]),
-                    ),
+                    cautions=cautions,
                     record=record,
                 )
             )

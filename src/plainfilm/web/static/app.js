@@ -65,7 +65,7 @@ function describe() {
   const facts = [
     ["Tested", `${test.name}. ${test.meaning}${test.struck ? ` The score does not hold: ${test.struck}` : ""}`],
     ["Score", scoreOf(test).map((part) => part.textContent).join("") + (test.headline?.value === null ? ` ${test.headline.reason}` : "") || "not in a bundle"],
-    ["Audit", test.audit || "none with this model"],
+    ["Audit", { PASS: "nothing found", WARN: "warns; see the run's report", FAIL: "a check fails; see the run's report" }[test.audit] || "none with this model"],
     ["Scores", about.calibration_in_words],
     ["Saying nothing", about.abstention_in_words],
     ["Heat maps", about.explanation.sentence],
