@@ -7,6 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips clean
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill clean
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill soak clean
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit kill fuzz clean
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit kill fuzz bad-inputs injection full-disk clean
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit kill bench-onnx bit-flips clean
@@ -26,6 +27,7 @@ help:
 	@echo "make bench-onnx  exported models beside their own: scores and speed; needs ../shared"
 	@echo "make bit-flips  1,000 flipped bits in a model's files: is each found"
 	@echo "make bench-dicom  the DICOM files that ship with pydicom: read, refused, and equal to another reader"
+	@echo "make soak    10,000 valid and 2,000 hostile requests to the service, 20 at a time"
 	@echo "make kill    trainings killed at random and resumed; about ten minutes"
 	@echo "make kill    200 trainings killed at random and resumed; about twenty minutes"
 	@echo "make bad-inputs  every named bad input through every entry point; about ten minutes"
@@ -95,6 +97,9 @@ full-disk: $(READY)
 
 fuzz: $(READY)
 	$(BIN)/python -m benchmarks.fuzz_images --mutants 12500
+
+soak: $(READY)
+	$(BIN)/python -m benchmarks.service_soak
 
 clean:
 	rm -rf $(VENV) demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

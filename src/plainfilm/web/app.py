@@ -164,10 +164,11 @@ def _add_questions(app: FastAPI, desk: Desk, limits: ServiceLimits) -> None:
         gallery = desk.served.gallery
         if not isinstance(gallery, Gallery):
             await desk.read(data)  # what cannot be read is refused here as elsewhere
-            return schemas.Neighbours(reason=gallery, compared=0, known=0, images=[])
+            return schemas.Neighbours(state=desk.served.gallery_state, reason=gallery, compared=0, known=0, images=[])
         prepared = await desk.prepare(data)
         found = await asyncio.to_thread(lambda: gallery.nearest(one_image(prepared.pixels)))
         return schemas.Neighbours(
+            state="ready",
             reason="",
             compared=len(gallery),
             known=gallery.n_known,
@@ -219,7 +220,7 @@ def _add_facts(app: FastAPI, desk: Desk, counters: Counters, load: Load) -> None
             images = {"compared": len(gallery), "known": gallery.n_known, "reason": ""}
         else:
             images = {"compared": 0, "known": 0, "reason": gallery}
-        return desk.served.metadata() | {"gallery": images}
+        return desk.served.metadata() | {"gallery": {"state": desk.served.gallery_state, **images}}
 
     @app.get("/health")
     async def health() -> schemas.State:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from plainfilm.web.cautions import Caution, cautions_of
 from plainfilm.web.gallery import Gallery, seen_images
 from plainfilm.web.words import abstention_in_words, answer_in_words, calibration_in_words, evidence_in_words
 
+STILL_READING: Final = "The images of the run are still being read."
 UNCHECKED: Final = "It was not checked whether heat maps of this model show what it learned"
 
 
@@ -91,13 +92,20 @@ class Served:
         self.predictor = Predictor.load(run, device=device)
         self.gallery: Gallery | str = "A bundle holds no images, so none can be shown beside yours."
         if self.run is not None:
-            self.gallery = "The images of the run are still being read."
+            self.gallery = STILL_READING
         self._seen = {} if self.run is None else seen_images(self.run)
 
     @property
     def config(self) -> BundleConfig:
         """Of the model."""
         return self.predictor.config
+
+    @property
+    def gallery_state(self) -> Literal["ready", "reading", "absent"]:
+        """Whether the images of the run are there to be shown beside others."""
+        if isinstance(self.gallery, Gallery):
+            return "ready"
+        return "reading" if self.gallery == STILL_READING else "absent"
 
     def answers(self, images: Sequence[Prepared]) -> list[Answer]:
         """What `verbs.predict` says of these images, bit for bit, and what to beware of."""
@@ -114,6 +122,16 @@ class Served:
             held = row["set"].split(SET_SEPARATOR) if row.get("set") else [] if "set" in row else None
             highest = int(predictions.y_pred[index])
             unlike = row["unlike_training"] == "yes" if "unlike_training" in row else None
+            cautions = cautions_of(
+                record,
+                self.config.novelty,
+                unlike=bool(unlike),
+                unlike_why=row.get("unlike_why", ""),
+                looks_inverted=bool(inverted[index])
+                or (gallery is not None and alike is not None and gallery.looks_inverted(alike[index])),
+                seen_in=self._seen.get(record.pixel_sha256),
+                is_near=gallery is not None and alike is not None and gallery.is_near(alike[index]),
+            )
             answers.append(
                 Answer(
                     predicted=predictions.classes[highest],
@@ -128,17 +146,9 @@ class Served:
                         predicted=predictions.classes[highest],
                         score=float(predictions.scores[index, highest]),
                         held=held,
+                        is_covered=not cautions,
                     ),
-                    cautions=cautions_of(
-                        record,
-                        self.config.novelty,
-                        unlike=bool(unlike),
-                        unlike_why=row.get("unlike_why", ""),
-                        looks_inverted=bool(inverted[index])
-                        or (gallery is not None and alike is not None and gallery.looks_inverted(alike[index])),
-                        seen_in=self._seen.get(record.pixel_sha256),
-                        is_near=gallery is not None and alike is not None and gallery.is_near(alike[index]),
-                    ),
+                    cautions=cautions,
                     record=record,
                 )
             )

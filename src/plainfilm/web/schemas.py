@@ -130,6 +130,7 @@ class Neighbour(BaseModel):
 class Neighbours(BaseModel):
     """The training images most like the uploaded one, by their pixels."""
 
+    state: Literal["ready", "reading", "absent"] = Field(description="Whether the images of the run are there.")
     reason: str = Field(description="Why there are none; empty otherwise.")
     compared: int = Field(description="Training images that were compared.")
     known: int = Field(description="Images that the run learned from.")

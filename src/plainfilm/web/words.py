@@ -10,7 +10,9 @@ from plainfilm.reporting.words import EVIDENCE
 RESEARCH_ONLY = "Research software, not a medical device. Do not use it to decide about a patient."
 
 
-def answer_in_words(config: BundleConfig, *, predicted: str, score: float, held: list[str] | None) -> str:
+def answer_in_words(
+    config: BundleConfig, *, predicted: str, score: float, held: list[str] | None, is_covered: bool
+) -> str:
     """One or two sentences on what the model says of an image.
 
     Args:
@@ -18,6 +20,7 @@ def answer_in_words(config: BundleConfig, *, predicted: str, score: float, held:
         predicted: Class of the highest score.
         score: That score.
         held: The classes that it may be; None without a rule for abstaining.
+        is_covered: Whether nothing says that the image is another than those the model was made for.
     """
     if held is None:
         return (
@@ -26,7 +29,8 @@ def answer_in_words(config: BundleConfig, *, predicted: str, score: float, held:
         )
     promise = f"{1 - config.abstention.miss_rate:.0%} of new patients of each class"
     if len(held) == 1:
-        return f"The model answers {held[0]}. Its answers keep the true class for {promise}."
+        worth = f"keep the true class for {promise}" if is_covered else "promise nothing for an image such as this"
+        return f"The model answers {held[0]}. Its answers {worth}."
     if not held:
         return "The model says nothing: the image looks like none of its classes."
     listed = ", ".join(held[:-1]) + f" or {held[-1]}"
@@ -58,4 +62,5 @@ def evidence_in_words(level: int | None) -> dict[str, Any]:
     if level is None:
         return {"level": None, "name": "Not known", "meaning": "A bundle alone does not say how it was tested."}
     name, meaning = EVIDENCE[level]
-    return {"level": level, "name": name, "meaning": meaning}
+    here = meaning.replace("what the audit warns of is listed below", "what the audit warns of is in the run's report")
+    return {"level": level, "name": name, "meaning": here}
