@@ -5,13 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips clean
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill clean
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill soak clean
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit kill fuzz clean
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit kill fuzz bad-inputs injection full-disk clean
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit kill bench-onnx bit-flips clean
-.PHONY: help demo test test-long check format bench bench-dicom bench-recovery bench-audit kill clean
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,7 +22,6 @@ help:
 	@echo "make bit-flips  1,000 flipped bits in a model's files: is each found"
 	@echo "make bench-dicom  the DICOM files that ship with pydicom: read, refused, and equal to another reader"
 	@echo "make soak    10,000 valid and 2,000 hostile requests to the service, 20 at a time"
-	@echo "make kill    trainings killed at random and resumed; about ten minutes"
 	@echo "make kill    200 trainings killed at random and resumed; about twenty minutes"
 	@echo "make bad-inputs  every named bad input through every entry point; about ten minutes"
 	@echo "make injection   hostile texts in every string that is printed; needs Chromium"
@@ -80,6 +73,7 @@ bench-coverage: $(READY)
 
 bench-bridge: $(READY)
 	$(BIN)/python -m benchmarks.bridge_round_trip --overlay
+
 bench-dicom: $(READY)
 	$(BIN)/python -m benchmarks.dicom_files
 
