@@ -16,7 +16,7 @@ help:
 	@echo "make bench   the benchmarks; needs the real images in ../shared"
 	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without; about an hour"
 	@echo "make bench-recovery  patients recovered from phantoms and from the real slices"
-	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about an hour"
+	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about ten minutes"
 	@echo "make bench-bridge  DICOM images in over loopback, reports and overlays out"
 	@echo "make bench-onnx  exported models beside their own: scores and speed; needs ../shared"
 	@echo "make bit-flips  1,000 flipped bits in a model's files: is each found"

@@ -5,6 +5,7 @@
 
 An image's evidence is its class, an error that all images of the patient share, and one of its own. The truth of a
 figure is its value over so many patients that its own chance does not count. Wanted: 93 to 97 of 100 intervals at 95 %.
+All takes about seven minutes of one core.
 """
 
 from __future__ import annotations
@@ -99,12 +100,12 @@ def true_figures(world: World) -> dict[tuple[str, str | None, Unit], float]:
 
 
 def coverage(
-    world: World, n_patients: int, *, simulations: int, draws: int
+    world: World, n_patients: int, *, simulations: int, draws: int, first_seed: int = 0
 ) -> dict[tuple[str, str | None, Unit], float]:
     """The share of intervals that hold the truth, by figure."""
     truth = true_figures(world)
     held: Counter[tuple[str, str | None, Unit]] = Counter()
-    for seed in range(simulations):
+    for seed in range(first_seed, first_seed + simulations):
         for name, measure in measured(world, n_patients, seed, draws=draws).items():
             assert measure.low is not None
             assert measure.high is not None
@@ -118,16 +119,21 @@ def main() -> None:
     parser.add_argument("--patients", type=int, nargs="+", default=[40, 100, 200])
     parser.add_argument("--simulations", type=int, default=500)
     parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--world", choices=[*WORLDS, "all"], default="all")
     asked = parser.parse_args()
     worlds = WORLDS if asked.world == "all" else {asked.world: WORLDS[asked.world]}
-    print(
-        f"{asked.simulations} sets, {IMAGES} images a patient, {asked.draws} draws; a share has an interval of its own"
-    )
+    print(f"{asked.simulations} sets from seed {asked.first_seed}, {IMAGES} images a patient, {asked.draws} draws")
     for name, world in worlds.items():
         for n_patients in asked.patients:
             started = time.monotonic()
-            found = coverage(world, n_patients, simulations=asked.simulations, draws=asked.draws)
+            found = coverage(
+                world,
+                n_patients,
+                simulations=asked.simulations,
+                draws=asked.draws,
+                first_seed=asked.first_seed,
+            )
             print(f"\n{name} model, {n_patients} patients ({time.monotonic() - started:.0f} s)")
             for (measure, of, unit), share in found.items():
                 low, high = (float(end) for end in ends(share, asked.simulations))

@@ -400,6 +400,16 @@ def test_percentiles_leave_undefined_draws_out():
     np.testing.assert_allclose(metrics.percentile_interval(draws, confidence=0.9), (0.05, 0.95), atol=1e-9)
 
 
+def test_the_interval_of_a_loss_reaches_farther_up_than_down():
+    draws = np.random.default_rng(0).gamma(4, 0.1, 4000)
+
+    low, high = metrics.log_interval(0.4, draws)
+
+    assert low > 0
+    assert low * high == pytest.approx(0.4**2)  # as many times up as down
+    assert high / 0.4 == pytest.approx(np.exp(1.96 * draws.std() / 0.4), rel=1e-3)
+
+
 def test_the_interval_of_two_patients_is_wide_and_no_error():
     confidence = metrics.expanded(0.95, 1)
 

@@ -389,6 +389,20 @@ def logit_interval(value: float, draws: Floats, *, confidence: float = 0.95) -> 
     return low, high
 
 
+def log_interval(value: float, draws: Floats, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a loss above 0, from the spread of its draws on the scale of logarithms.
+
+    A loss is skewed: few rows hold much of it. Percentiles of draws that missed such rows end too low.
+
+    Args:
+        value: The loss itself; above 0.
+        draws: `(draws,)`, not all alike; undefined ones (nan) are left out.
+        confidence: Two-sided, such as 0.95.
+    """
+    reach = _z(confidence) * float(np.nanstd(draws, ddof=1)) / value
+    return value * math.exp(-reach), value * math.exp(min(700.0, reach))
+
+
 # --- inside ---
 
 

@@ -29,6 +29,9 @@ UNKNOWN_PATIENTS = "caution: the images are not known to be independent"
 # Shares of rows: one row per patient makes them binomial.
 PROPORTIONS = ("accuracy", "recall", "precision")
 
+# Means of what a row loses: skewed, and without an upper end.
+LOSSES = ("log_loss", "brier_score")
+
 # The figures of a two-way reading are those of its two classes (0 negative, 1 positive) under other names.
 BINARY_NAMES = {
     "sensitivity": ("recall", 1),
@@ -412,7 +415,8 @@ class Sample:
         if name in PROPORTIONS and rows.independent:
             return _wilson(value, int(mask.sum()), confidence)
         if not _all_equal(draws):
-            return self._resampled(draws, mask, area=value if name == "roc_auc" else None)
+            area, loss = (value if name in those else None for those in (("roc_auc",), LOSSES))
+            return self._resampled(draws, mask, area=area, loss=loss)
         if name in PROPORTIONS:
             return _wilson(value, rows.n_groups(mask), confidence)
         if name == "f1":
@@ -425,12 +429,16 @@ class Sample:
             return _Spread(low=auc_low, high=auc_high, interval="newcombe")
         return _Spread(remark="no interval: every draw gave the same value")
 
-    def _resampled(self, draws: Floats, mask: Bools, *, area: float | None = None) -> _Spread:
-        """From the draws: their percentiles, or for an area their spread on the scale of log odds."""
+    def _resampled(
+        self, draws: Floats, mask: Bools, *, area: float | None = None, loss: float | None = None
+    ) -> _Spread:
+        """From the draws: their percentiles; of an area or a loss their spread, of log odds or of logarithms."""
         freedom = self.rows.n_groups(mask) - len(np.unique(self.rows.y_true[mask]))
         confidence = metrics.expanded(self.options.confidence, freedom)
         if area is not None and 0 < area < 1:
             low, high = metrics.logit_interval(area, draws, confidence=confidence)
+        elif loss:
+            low, high = metrics.log_interval(loss, draws, confidence=confidence)
         else:
             low, high = (float(end) for end in metrics.percentile_interval(draws, confidence=confidence))
         undefined = int(np.isnan(draws).sum())
