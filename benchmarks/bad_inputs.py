@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import json
 import os
 import resource
@@ -175,10 +176,32 @@ class Bench:
         """Every bad image, and every odd one that is sound."""
         import bad_images
 
-        for image in bad_images.bad_images(self.place / "images"):
-            yield from self.image(image.name, image.path, image.code)
+        for module in ("bad_images", "bad_dicom", "bad_nifti"):
+            if importlib.util.find_spec(module) is None:
+                continue
+            written = getattr(importlib.import_module(module), module)(self.place / module)
+            for image in written:
+                yield from self.image(image.name, image.path, image.code)
         for odd in bad_images.odd_images(self.place / "odd"):
             yield from self._odd(odd.name, odd.path, odd.note)
+
+    def bundles(self) -> Iterator[Trial]:
+        """Every bad bundle through what opens one."""
+        import bad_bundles
+        from small_runs import write_bundle
+
+        sound, image = write_bundle(self.place / "sound"), self.table.parent / "images" / "00.png"
+        for bundle in bad_bundles.BUNDLES:
+            place = self.output()
+            typed = {
+                "predict": ("predict", place, image, *HERE, "-o", self.output(".csv")),
+                "explain": ("explain", place, image, *HERE, "-o", self.output()),
+                "export": ("export", place, "-o", self.output(".onnx")),
+                "explore": ("explore", image, "--run", place, "-o", self.output(), *BRIEF),
+            }
+            for entry, words in typed.items():
+                call = _spoilt(sound, place, bundle.spoil, words)
+                yield Trial(bundle.name, entry, call, frozenset((3,)), bundle.code)
 
     def _odd(self, name: str, path: Path, note: str) -> Iterator[Trial]:
         account, well = self.output(".csv"), frozenset((0,))
@@ -186,6 +209,18 @@ class Bench:
         yield Trial(name, "scan", scan, well, check=lambda ending: _noted(account, note))
         yield Trial(name, "predict", command("predict", self.run, path, *HERE, "-o", self.output(".csv")), well)
         yield Trial(name, "train", lambda: self._train_with(path, "--dry-run"), well)
+
+
+def _spoilt(sound: Path, place: Path, spoil: Callable[[Path], object], words: tuple[object, ...]) -> Callable[[], int]:
+    """A command on a copy of a bundle that is spoilt first."""
+
+    def call() -> int:
+        if not place.exists():
+            shutil.copytree(sound, place)
+            spoil(place)
+        return command(*words)()
+
+    return call
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -232,7 +267,7 @@ def main() -> None:
         (bench.place / "outputs").mkdir()
         trials = [
             (trial, trial.call)
-            for trials in (bench.images(), bench.tables())
+            for trials in (bench.images(), bench.tables(), bench.bundles())
             for trial in trials
             if options.only in trial.case and options.entry in trial.entry
         ]

@@ -56,6 +56,7 @@ class Disk:
 
     def __init__(self, root: Path, *, wanted: str = "", limit: int = 0, notes: Path | None = None) -> None:
         self._root, self._wanted, self._limit, self._notes = root, wanted, limit, notes
+        self._noting = False
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Called by Python before each operation."""
@@ -67,18 +68,19 @@ class Disk:
     def _opened(self, path: Any, mode: Any, flags: Any) -> None:
         if not isinstance(path, str | os.PathLike) or not isinstance(flags, int):
             return
-        place = Path(os.fspath(path))
+        place = Path(os.fsdecode(path))
         if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or not place.is_relative_to(self._root):
             return
-        if place.name == ".lock":
+        if place.name == ".lock" or place == self._notes:
             return
         temporary = place.name.startswith(".") and place.name.endswith(".tmp")
         name = ".".join(place.name.split(".")[1:-2]) if temporary else place.name
         final = place.with_name(name).relative_to(self._root).as_posix()
-        if self._notes is not None:
-            descriptor = os.open(self._notes, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-            os.write(descriptor, json.dumps([final, temporary]).encode() + b"\n")
-            os.close(descriptor)
+        if self._notes is not None and not self._noting:
+            self._noting = True  # to note is to write as well
+            with self._notes.open("a") as file:
+                file.write(json.dumps([final, temporary]) + "\n")
+            self._noting = False
         if final == self._wanted:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self._limit, resource.RLIM_INFINITY))
 

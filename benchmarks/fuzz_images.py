@@ -6,8 +6,8 @@
 Each mutant follows from the seed, the format and its number. It is read in a process of its own kind: address space
 and time are bounded as in the decoding workers. A fault is an exception that is not ours, a code that is not
 documented, an image that is not what its record says, an image of which the decoder complained, a death of the
-process, over 5 s, or over 512 MiB of memory at the peak. The file of each fault is kept (`--keep`). Ends with 1 if
-there was any.
+process, over 5 s of the processor, or over 512 MiB of memory at the peak. The file of each fault is kept (`--keep`).
+Ends with 1 if there was any.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from random import Random
 from benchmarks.fuzz_seeds import SUFFIXES, seeds
 from benchmarks.mutations import mutate
 
-MAX_SECONDS = 5.0
+MAX_SECONDS = 5.0  # of the processor: a machine that does other things is not the reader's fault
+HANG_SECONDS = 60.0  # by the clock
 MAX_MIB = 512
 PORTION = 500  # mutants between two lines of a worker
 GROWTH = 2 * 2**30  # address space a worker may take beyond what it starts with, as the decoding workers have it
@@ -137,7 +138,7 @@ def work(kind: str, start: int, stop: int, seed: int, clock: Path, folder: Path)
     for number in range(start, stop):
         data = mutant(kind, number, seed, sound)
         shared[:] = struct.pack("<qd", number, time.monotonic())
-        before = time.monotonic()
+        before = time.process_time()
         try:
             outcome = read(data)
             said[outcome] += 1
@@ -145,7 +146,7 @@ def work(kind: str, start: int, stop: int, seed: int, clock: Path, folder: Path)
                 raise Fault(f"the decoder complained: {words}")
         except Fault as fault:
             _tell({"fault": str(fault), "number": number})
-        seconds = time.monotonic() - before
+        seconds = time.process_time() - before
         slowest = max(slowest, seconds)
         mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
         if seconds > MAX_SECONDS:
@@ -232,12 +233,12 @@ class Lane:
             self._process = None
             if self._next < self.stop and number >= self._next:  # it died of a mutant
                 self._die_of(number, "the process died")
-        elif since and time.monotonic() - since > 3 * MAX_SECONDS:
+        elif since and time.monotonic() - since > HANG_SECONDS:
             self._process.kill()
             self._process.wait()
             self._process = None
             self._take_lines()
-            self._die_of(number, f"still at it after {3 * MAX_SECONDS:.0f} s")
+            self._die_of(number, f"still at it after {HANG_SECONDS:.0f} s")
         return True
 
     def _start(self) -> None:

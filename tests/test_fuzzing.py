@@ -7,6 +7,9 @@ from benchmarks.fuzz_images import mutant, run
 from benchmarks.fuzz_seeds import SUFFIXES, seeds
 from benchmarks.mutations import mutate
 
+from plainfilm.data.images import read_image
+from plainfilm.errors import ImageError
+
 MUTANTS = 150
 
 
@@ -27,3 +30,15 @@ def test_spoilt_files_are_read_whole_or_refused_by_a_code(tmp_path):
     assert {kind: account.faults for kind, account in accounts.items()} == {kind: [] for kind in accounts}
     assert [account.mutants for account in accounts.values()] == [MUTANTS] * 4
     assert all(len(account.said) > 3 for account in accounts.values())  # they fail in many ways, not in one
+
+
+def test_a_decoder_that_panics_is_an_error_like_any_other():
+    """That of RLE is written in Rust; what it raises is no `Exception`."""
+    whole = seeds("dicom")[-1]
+    items = whole.index(b"\xfe\xff\x00\xe0", whole.index(b"\xe0\x7f\x10\x00") + 8)
+    damaged = whole[: items + 29] + b"\x01" + whole[items + 30 :]  # where a segment of the frame is said to lie
+
+    assert read_image(whole)[1].format == "DICOM"
+    with pytest.raises(ImageError) as caught:
+        read_image(damaged)
+    assert caught.value.code in ("IMG_CORRUPT", "IMG_TRUNCATED", "DCM_CORRUPT")

@@ -177,7 +177,10 @@ def _one_error() -> Iterator[None]:
         raise
     except MemoryError:
         refuse("IMG_MEMORY", "Memory ran out.")
-    except Exception as error:
+    except BaseException as error:
+        # A decoder written in Rust panics with what is no `Exception`; that of RLE is one.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         code = "IMG_TRUNCATED" if "truncated" in str(error).lower() else "IMG_CORRUPT"
         detail = f"It cannot be decoded ({type(error).__name__})."
         raise ImageError(f"{detail} {REASONS[code]}", code=code) from error
