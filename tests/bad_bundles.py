@@ -150,6 +150,11 @@ BUNDLES = [
     BadBundle("one bit of the weights' header", "BUN_DAMAGED", lambda f: flip(f / WEIGHTS, 20)),
     BadBundle("one bit of the config", "BUN_DAMAGED", lambda f: flip(f / CONFIG, 100)),
     BadBundle("one bit of a hash", "BUN_DAMAGED", lambda f: flip(f / MANIFEST, 60)),
+    BadBundle(
+        "another hash of the weights in the manifest",
+        "BUN_DAMAGED",
+        lambda f: manifest(f, lambda m: m.update({WEIGHTS: "0" * 64})),
+    ),
     BadBundle("no weights", "BUN_MISSING", lambda f: (f / WEIGHTS).unlink()),
     BadBundle("no config", "BUN_MISSING", lambda f: (f / CONFIG).unlink()),
     BadBundle("no manifest", "BUN_MISSING", lambda f: (f / MANIFEST).unlink()),

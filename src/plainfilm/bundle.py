@@ -244,6 +244,8 @@ def read_config(folder: Path) -> BundleConfig:
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise BundleError(f"'{CONFIG}' is damaged at '{where}'.", code="BUN_DAMAGED") from None
+    if named[WEIGHTS] != config.weights_sha256:  # the one hash of the manifest that nothing else is compared with
+        raise BundleError(f"'{MANIFEST}' and '{CONFIG}' do not name the same weights.", code="BUN_DAMAGED")
     if len(set(config.classes)) != len(config.classes) or len(config.classes) != config.architecture.num_classes:
         raise BundleError(
             f"{len(config.classes)} class names for {config.architecture.num_classes} scores.",
