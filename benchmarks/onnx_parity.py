@@ -3,10 +3,10 @@
     python -m benchmarks.onnx_parity ../shared/data ../shared/weights [--images 500] [--rounds 7] [--threads 1]
 
 The models are resnet1d and SqueezeNet (torchvision's, with ImageNet's weights and a head of four classes), both at
-128x128, after one pass over the images: what is compared is arithmetic, not skill. Scores are compared on real slices of
-the Alzheimer MRI set. For speed, both engines score the same batches, one after the other in every round, and the ratio
-is of times of the same round: a machine that grows slower meanwhile slows both. "highest scores" are the 5th and 95th
-percentile of the highest score of an image: where all were alike, equal scores would show little.
+128x128, after one pass over the images: what is compared is arithmetic, not skill. Scores are compared on real slices
+of the Alzheimer MRI set. For speed, both engines score the same batches, one after the other in every round, and the
+ratio is of times of the same round: a machine that grows slower meanwhile slows both. "highest scores" are the 5th and
+95th percentile of the highest score of an image: where all were alike, equal scores would show little.
 """
 
 from __future__ import annotations
@@ -111,11 +111,16 @@ def main() -> None:
             times = timed(bundle, parse_onnx(data, shown=name), some, rounds=asked.rounds)
             torch_ms, onnx_ms = (median(row[column] for row in times) * 1000 / len(some) for column in (0, 1))
             ratios = sorted(one / other for one, other in times)
-            print(
-                f"| {name} | {highest[0]:.2f} to {highest[1]:.2f} | {parity.largest:.1e} | {parity.other_answers} of {parity.n_images} | {torch_ms:.1f} | "
-                f"{onnx_ms:.1f} | {median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) |",
-                flush=True,
-            )
+            cells = [
+                name,
+                f"{highest[0]:.2f} to {highest[1]:.2f}",
+                f"{parity.largest:.1e}",
+                f"{parity.other_answers} of {parity.n_images}",
+                f"{torch_ms:.1f}",
+                f"{onnx_ms:.1f}",
+                f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+            ]
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
