@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make bench   the benchmarks; needs the real images in ../shared"
 	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without; about an hour"
 	@echo "make bench-recovery  patients recovered from phantoms and from the real slices"
+	@echo "make bench-audit-cost  seconds and memory of an audit, from 1,000 to 100,000 images"
 	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about ten minutes"
 	@echo "make bench-bridge  DICOM images in over loopback, reports and overlays out"
 	@echo "make bench-onnx  exported models beside their own: scores and speed; needs ../shared"
@@ -67,6 +68,9 @@ bit-flips: $(READY)
 
 bench-recovery: $(READY)
 	$(BIN)/python -m benchmarks.recovery --data ../shared/data
+
+bench-audit-cost: $(READY)
+	$(BIN)/python -m benchmarks.audit_cost --data ../shared/data/alzheimer-mri
 
 bench-coverage: $(READY)
 	$(BIN)/python -m benchmarks.coverage
