@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips fuzz-http soak bench-dicom clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +23,7 @@ help:
 	@echo "make bench-onnx  exported models beside their own: scores and speed; needs ../shared"
 	@echo "make bit-flips  1,000 flipped bits in a model's files: is each found"
 	@echo "make bench-dicom  the DICOM files that ship with pydicom: read, refused, and equal to another reader"
+	@echo "make fuzz-http  20,480 malformed requests to the service, then schemathesis (extra fuzz)"
 	@echo "make soak    10,000 valid and 2,000 hostile requests to the service, 20 at a time"
 	@echo "make kill    200 trainings killed at random and resumed; about twenty minutes"
 	@echo "make bad-inputs  every named bad input through every entry point; about ten minutes"
@@ -95,6 +97,9 @@ full-disk: $(READY)
 
 fuzz: $(READY)
 	$(BIN)/python -m benchmarks.fuzz_images --mutants 12500
+
+fuzz-http: $(READY)
+	$(BIN)/python -m benchmarks.service_fuzz
 
 soak: $(READY)
 	$(BIN)/python -m benchmarks.service_soak

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import h11
+
 from plainfilm.web.counters import Counters
 from plainfilm.web.limits import Refusal, ServiceLimits, busy
 from plainfilm.web.replies import error_body
@@ -281,7 +283,10 @@ class Reply:
                 extra["connection"] = "close"
             encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra.items()]
             message = {**message, "headers": [*message["headers"], *encoded]}
-        await self._send(message)
+        try:
+            await self._send(message)
+        except h11.LocalProtocolError:  # the client broke the protocol meanwhile: there is no line to answer on
+            raise Disconnected from None
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer with an error, unless an answer has begun; the rest of the body is not read."""
