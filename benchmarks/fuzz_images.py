@@ -138,6 +138,7 @@ def work(kind: str, start: int, stop: int, seed: int, clock: Path, folder: Path)
     for number in range(start, stop):
         data = mutant(kind, number, seed, sound)
         shared[:] = struct.pack("<qd", number, time.monotonic())
+        complaints()  # those of a mutant that was a fault are not this one's
         before = time.process_time()
         try:
             outcome = read(data)
