@@ -137,15 +137,15 @@ class Bench:
             file.write(f"images/bad{path.suffix},ill,099\n")
         return command("train", folder / "data" / "table.csv", "--output", folder / "run", *SMALL, *flags)()
 
-    def _ask(self, path: Path, code: str) -> int:
-        """The Python call; its one error has the code."""
+    def _ask(self, path: Path, *codes: str) -> int:
+        """The Python call; its one error has one of the codes."""
         import plainfilm
         from plainfilm.errors import PlainfilmError
 
         try:
             plainfilm.predict(self.run, path, workers=0)
         except PlainfilmError as error:
-            return 0 if error.code == code else 1
+            return 0 if error.code in codes else 1
         return 1
 
     def tables(self) -> Iterator[Trial]:
@@ -181,9 +181,33 @@ class Bench:
                 continue
             written = getattr(importlib.import_module(module), module)(self.place / module)
             for image in written:
-                yield from self.image(image.name, image.path, image.code)
+                trials = self.image if module == "bad_images" else self.medical
+                yield from trials(image.name, image.path, image.code)
         for odd in bad_images.odd_images(self.place / "odd"):
             yield from self._odd(odd.name, odd.path, odd.note)
+
+    def medical(self, name: str, path: Path, code: str) -> Iterator[Trial]:
+        """A DICOM or NIfTI file by itself; it is known by its header first, and may be no image, or many.
+
+        Several frames are refused by `read_image` alone: a listing names each.
+        """
+        well, several = frozenset((0,)), code == "IMG_MULTIFRAME"
+        codes = {code, "TAB_NO_IMAGES"}
+        account = self.output(".csv")
+        scan = command("scan", path, *HERE, "-o", account)
+        check = (lambda ending: "") if several else lambda ending: _one_of(ending, account, codes)
+        yield Trial(name, "scan", scan, frozenset((0, 3)), check=check)
+        by_itself = {
+            "predict": command("predict", self.run, path, *HERE, "-o", self.output(".csv")),
+            "evaluate": command("evaluate", self.run, path, "--quiet"),
+            "audit": command("audit", path, *HERE, "-o", self.output()),
+            "explore": command("explore", path, "-o", self.output(), *BRIEF),
+        }
+        for entry, call in by_itself.items():
+            statuses = frozenset((0, 3, 4)) if several else frozenset((3,))
+            check = (lambda ending: "") if several else lambda ending: _one_of(ending, None, codes)
+            yield Trial(name, entry, call, statuses, check=check)
+        yield Trial(name, "api", lambda: self._ask(path, *codes), well if not several else frozenset((0, 1)))
 
     def bundles(self) -> Iterator[Trial]:
         """Every bad bundle through what opens one."""
@@ -235,6 +259,18 @@ def _accounted(account: Path, code: str) -> str:
     with account.open(newline="") as file:
         found = [row["code"] for row in csv.DictReader(file)]
     return "" if found == [code] else f"the account says {found}, not {code}"
+
+
+def _one_of(ending: Ending, account: Path | None, codes: set[str]) -> str:
+    """Whether it ended with one of the codes, or gives one of them for every image."""
+    if ending.status == 3:
+        said = {ending.err.rstrip().rsplit("[", 1)[-1].rstrip("]")}
+    elif account is None:
+        return f"ended with {ending.status}"
+    else:
+        with account.open(newline="") as file:
+            said = {row["code"] for row in csv.DictReader(file)}
+    return "" if said <= codes else f"{sorted(said)}, not {sorted(codes)}"
 
 
 def _noted(account: Path, note: str) -> str:
