@@ -315,24 +315,24 @@ def test_no_text_of_a_header_or_file_name_is_found_anywhere_after_a_whole_run(tm
 
 def test_phantoms_as_dicom_give_the_scores_of_their_png_twins_bit_for_bit(tmp_path):
     scores = {}
-    for format in ("png", "dicom", "dicom-monochrome1", "dicom-ct"):
+    for format in ("png", "dicom", "dicom-monochrome1", "dicom-ct", "dicom-multiframe"):
         manifest = write_small_data(tmp_path / format, format=format, bits=16, patients=12)
         run = train_small(manifest, tmp_path / "runs" / format, epochs=1)
         table = pd.read_csv(run.predictions, dtype=str)
-        assert table.pop("path").str.endswith("png" if format == "png" else "dcm").all()
+        assert table.pop("path").str.contains(".png" if format == "png" else ".dcm", regex=False).all()
         scores[format] = table
 
-    for format in ("dicom", "dicom-monochrome1", "dicom-ct"):
+    for format in ("dicom", "dicom-monochrome1", "dicom-ct", "dicom-multiframe"):
         pd.testing.assert_frame_equal(scores[format], scores["png"])
 
 
 def test_12_bit_phantoms_are_alike_in_every_kind_of_dicom_and_as_the_png_without_a_window(tmp_path):
     made = {
         format: write_small_data(tmp_path / format, format=format, bits=12, patients=2).parent
-        for format in ("png", "dicom", "dicom-monochrome1", "dicom-ct")
+        for format in ("png", "dicom", "dicom-monochrome1", "dicom-ct", "dicom-multiframe")
     }
     digests = {format: list(scanned(folder / "manifest.csv").rows["pixel_sha256"]) for format, folder in made.items()}
     plain = scanned(made["dicom"] / "manifest.csv", window="none").rows["pixel_sha256"]
 
-    assert digests["dicom"] == digests["dicom-monochrome1"] == digests["dicom-ct"]
+    assert digests["dicom"] == digests["dicom-monochrome1"] == digests["dicom-ct"] == digests["dicom-multiframe"]
     assert list(plain) == digests["png"]

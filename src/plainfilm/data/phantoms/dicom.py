@@ -1,4 +1,4 @@
-"""Phantoms as DICOM files: films of either photometric interpretation, and CT with a rescale and a window."""
+"""Phantoms as DICOM files: films of either photometric interpretation, CT with a rescale and a window, stacks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import numpy.typing as npt
 
 from plainfilm.data.phantoms.options import FileFormat
 
-_CLASSES = {"dicom-ct": "1.2.840.10008.5.1.4.1.1.2"}
+_CLASSES = {
+    "dicom-ct": "1.2.840.10008.5.1.4.1.1.2",
+    "dicom-multiframe": "1.2.840.10008.5.1.4.1.1.7.3",  # grey words; bytes are the class before it
+}
+_BYTES = "1.2.840.10008.5.1.4.1.1.7.2"
 _FILM = "1.2.840.10008.5.1.4.1.1.1.1"
 _INTERCEPT = -1024  # of CT
 
 
 def save_dicom(pixels: npt.NDArray[Any], path: Path, *, bits: int, format: FileFormat, patient_id: str) -> None:
-    """Write one image; the same image gives the same bytes.
+    """Write one image, or one stack; the same gives the same bytes.
 
     Args:
-        pixels: `(height, width)`, uint8 or uint16.
+        pixels: `(height, width)`, or `(frames, height, width)` of a stack; uint8 or uint16.
         path: Where to.
         bits: Bits that are stored.
         format: Which kind of DICOM. The window of a CT covers its whole range, so nothing is cut off.
@@ -35,7 +39,10 @@ def save_dicom(pixels: npt.NDArray[Any], path: Path, *, bits: int, format: FileF
     image.SeriesInstanceUID = generate_uid(entropy_srcs=["phantom series", patient_id])
     image.Modality = "CT" if format == "dicom-ct" else "DX"
     image.PatientID, image.PatientName = patient_id, "Phantom"
-    image.Rows, image.Columns = pixels.shape
+    image.Rows, image.Columns = pixels.shape[-2:]
+    if format == "dicom-multiframe":
+        image.NumberOfFrames = len(pixels)
+        image.SOPClassUID = _BYTES if pixels.itemsize == 1 else image.SOPClassUID
     image.SamplesPerPixel, image.PixelRepresentation = 1, 0
     image.BitsAllocated, image.BitsStored, image.HighBit = 8 * pixels.itemsize, bits, bits - 1
     image.PhotometricInterpretation = "MONOCHROME1" if format == "dicom-monochrome1" else "MONOCHROME2"

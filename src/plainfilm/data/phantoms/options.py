@@ -9,7 +9,7 @@ from plainfilm.errors import UsageError
 
 Kind = Literal["brain", "chest"]
 FileNames = Literal["patient", "interleaved", "shuffled"]
-FileFormat = Literal["png", "dicom", "dicom-monochrome1", "dicom-ct"]
+FileFormat = Literal["png", "dicom", "dicom-monochrome1", "dicom-ct", "dicom-multiframe"]
 
 BIT_DEPTHS = (8, 12, 16)
 
@@ -30,7 +30,8 @@ class PhantomOptions:
         effect: Strength of the class signal; 0 leaves nothing of the class in the pixels.
         file_names: `patient` (`P007_03.png`), `interleaved` (numbered slice by slice over the patients of a
             class, as in public sets that lost their ids) or `shuffled` (numbered in random order).
-        format: `png`, `dicom` (MONOCHROME2), `dicom-monochrome1`, or `dicom-ct` with a rescale and a window.
+        format: `png`, `dicom` (MONOCHROME2), `dicom-monochrome1`, `dicom-ct` with a rescale and a window, or
+            `dicom-multiframe`: one file for each patient, without faults.
         seed: 0 or more.
 
     Raises:
@@ -66,6 +67,10 @@ class PhantomOptions:
             (not 0 <= self.effect <= 2, f"effect is from 0 to 2, not {self.effect}"),
             (self.file_names not in get_args(FileNames), f"file_names is one of {get_args(FileNames)}"),
             (self.format not in get_args(FileFormat), f"format is one of {get_args(FileFormat)}"),
+            (
+                self.format == "dicom-multiframe" and self.file_names != "patient",
+                f"format='dicom-multiframe' needs file_names='patient', not '{self.file_names}'",
+            ),
             (self.seed < 0, f"seed is 0 or more, not {self.seed}"),
         )
 
@@ -133,6 +138,10 @@ def check_faults(options: PhantomOptions, faults: Faults) -> None:
         (
             faults.quality_fault_class is not None and options.format != "png",
             f"quality_fault_class needs format='png', not '{options.format}'",
+        ),
+        (
+            options.format == "dicom-multiframe" and faults != Faults(),
+            "faults are planted in files of one image, not in format='dicom-multiframe'",
         ),
     )
 

@@ -20,6 +20,11 @@ FaultKind = Literal[
 MANIFEST_COLUMNS = ("path", "label", "patient_id", "split", "site", "sex", "age")
 
 
+def file_of(path: str) -> str:
+    """The file that an image is in: of a stack, what stands before the number of the frame."""
+    return path.partition("#")[0]
+
+
 @dataclass(frozen=True)
 class PlantedFault:
     """One image that a fault was planted in.
@@ -42,8 +47,8 @@ class Phantoms:
 
     Attributes:
         folder: Holds a folder of images per class, `manifest.csv` and `truth.json`.
-        manifest: One row per image, all text but `age`: `path` (relative to `folder`), `label`, `patient_id`,
-            `split`, `site`, `sex`, `age` (years).
+        manifest: One row per file, all text but `age`: `path` (relative to `folder`), `label`, `patient_id`,
+            `split`, `site`, `sex`, `age` (years). A file is an image, or a patient's stack.
         planted: What was planted, in manifest order.
         severity: True severity of each image by path: about 0 for the first class, about 1 for the last.
     """
@@ -62,7 +67,7 @@ def describe(folder: Path, entries: list[Entry]) -> Phantoms:
     """The set as it lies in `folder`, once every entry has its path."""
     rows = [
         (
-            entry.path,
+            file_of(entry.path),
             entry.label,
             entry.patient_id,
             entry.split,
@@ -75,7 +80,7 @@ def describe(folder: Path, entries: list[Entry]) -> Phantoms:
     originals = {entry.key: entry.path for entry in entries if entry.copy_of is None}
     return Phantoms(
         folder=folder,
-        manifest=pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS)),
+        manifest=pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS)).drop_duplicates("path", ignore_index=True),
         planted=tuple(fault for entry in entries for fault in _planted_in(entry, originals)),
         severity={entry.path: round(entry.patient.severity, 4) for entry in entries},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from plainfilm.data.phantoms.faults import JPEG_QUALITY, MARKER_PLACE, SIZE_FAUL
 from plainfilm.data.phantoms.options import Faults, PhantomOptions, check_faults
 from plainfilm.data.phantoms.patients import Patient
 from plainfilm.data.phantoms.streams import Stream, rng_of
-from plainfilm.data.phantoms.truth import Phantoms, describe, write_truth
+from plainfilm.data.phantoms.truth import Phantoms, describe, file_of, write_truth
 from plainfilm.errors import DataError
 
 Draw = Callable[[PhantomOptions, Patient, int], Array]
@@ -43,8 +44,13 @@ def write_phantoms(
     entries = name_files(plan_images(options, faults), options)
     for label in options.classes:
         (folder / label).mkdir(parents=True, exist_ok=True)
-    for entry in sorted(entries, key=lambda entry: entry.key):
-        _save(developed(entry, options, draw), folder / entry.path, entry, options)
+    for file, images in groupby(sorted(entries, key=lambda entry: entry.key), key=lambda entry: file_of(entry.path)):
+        found = list(images)
+        if options.format == "dicom-multiframe":
+            stack = np.stack([developed(entry, options, draw) for entry in found])
+            save_dicom(stack, folder / file, bits=options.bits, format=options.format, patient_id=found[0].patient_id)
+        else:
+            _save(developed(found[0], options, draw), folder / file, found[0], options)
     phantoms = describe(folder, entries)
     write_truth(phantoms, options, faults)
     phantoms.manifest.to_csv(folder / "manifest.csv", index=False, lineterminator="\n")
@@ -60,6 +66,9 @@ def name_files(entries: list[Entry], options: PhantomOptions) -> list[Entry]:
         counts[entry.patient_id] = places[-1] + 1
     stems = _stems(entries, places, options)
     usual = "png" if options.format == "png" else "dcm"
+    if options.format == "dicom-multiframe":
+        order = np.argsort([f"{entry.label}/{stem}" for entry, stem in zip(entries, stems, strict=True)])  # as files
+        return [replace(entries[i], path=f"{entries[i].label}/{entries[i].patient_id}.dcm#{places[i]}") for i in order]
     named = [
         replace(entry, path=f"{entry.label}/{stem}.{'jpg' if entry.as_jpeg else usual}")
         for entry, stem in zip(entries, stems, strict=True)
