@@ -153,9 +153,12 @@ def anonymous(subject: Subject, *, divided: bool = True) -> Subject:
 
 
 def scored(subject: Subject, skill: float, seed: int) -> Subject:
-    """With predictions as good as asked for, whose scores are the probabilities that they say."""
+    """With predictions as good as asked for, whose scores are the probabilities that they say.
+
+    A patient's images share one score: the mean of several calibrated ones would be too timid for the patient.
+    """
     rng = np.random.default_rng(seed)
-    evidence = skill * (2 * subject.y - 1) + rng.normal(size=len(subject))
+    evidence = skill * (2 * subject.y - 1) + rng.normal(size=subject.group.max() + 1)[subject.group]
     score = 1 / (1 + np.exp(-2 * skill * evidence))
     table = subject.rows[["path", "label", "patient_id", "split"]]
     return replace(subject, predictions=Predictions(subject.classes, table, np.column_stack([1 - score, score])))
