@@ -108,9 +108,7 @@ def train(place: Path) -> Path:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--run", type=Path, required=True, help="a finished run; with heat maps in its report: overlays"
-    )
+    parser.add_argument("--run", type=Path, help="a finished run; with heat maps in its report: overlays")
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--single", type=int, default=20, help="images sent one by one")
     parser.add_argument("--series", type=int, default=100, help="images sent as one series")

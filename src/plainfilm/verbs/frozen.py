@@ -51,11 +51,11 @@ def frozen_backbone(
         device: Where to compute.
         progress: Told after every batch.
     """
+    if pixels is None or (asked.audit.backbone is None and trained is None):
+        return Frozen()  # before torch is loaded: images alone are audited without it
     from plainfilm.models import create_model, describe_model
     from plainfilm.models.parts import pooled_features
 
-    if pixels is None:
-        return Frozen()
     try:
         if asked.audit.backbone is None and trained is not None and trained.training.trains_features:
             if bundle is None or trained.model.weights is None:
