@@ -83,7 +83,7 @@ def multipart(*images: bytes, filename: bytes = b"image.png", name: bytes = b"im
 
 def ask(port: int, method: str, path: str, body=None, **headers) -> tuple[int, dict, bytes]:
     """One request on a connection of its own: status, headers in lower case, body."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()

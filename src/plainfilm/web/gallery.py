@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,7 +125,7 @@ def open_gallery(
     labels: list[Any] = list(listing.rows["label"])
     patients: list[Any] = list(listing.rows["patient_id"])
     images = decode_images(
-        [listing.refs[index] for index in chosen.tolist()],
+        [replace(listing.refs[index], window=preprocessing.window) for index in chosen.tolist()],
         size=(preprocessing.height, preprocessing.width),
         fit=preprocessing.fit,
         resample=preprocessing.resample,
