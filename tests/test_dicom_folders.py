@@ -313,6 +313,7 @@ def test_no_text_of_a_header_or_file_name_is_found_anywhere_after_a_whole_run(tm
 # --- twins --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_phantoms_as_dicom_give_the_scores_of_their_png_twins_bit_for_bit(tmp_path):
     scores = {}
     for format in ("png", "dicom", "dicom-monochrome1", "dicom-ct", "dicom-multiframe"):

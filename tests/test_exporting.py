@@ -277,6 +277,7 @@ def carried(finished, folds, tmp_path_factory):
     return {"single": (finished.folder, place / "single"), "folds": (folds, place / "folds")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", ["single", "folds"])
 def test_a_folder_to_carry_away_predicts_without_a_network(carried, which, images, tmp_path):
     run, folder = carried[which]

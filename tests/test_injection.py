@@ -10,6 +10,7 @@ from benchmarks.payloads import PAYLOADS
 CHROMIUM = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not CHROMIUM, reason="needs chromium on the PATH")
 def test_a_page_that_escapes_nothing_is_found_out(tmp_path):
     page = tmp_path / "page.html"
