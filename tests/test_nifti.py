@@ -13,6 +13,7 @@ import plainfilm
 from bad_nifti import SHAPE, bad_nifti, volume
 from plainfilm.config import RunOptions
 from plainfilm.data.images import ImageRef, read_image
+from plainfilm.data.sources import list_images
 from plainfilm.data.workers import decode_images
 from plainfilm.errors import ImageError
 
@@ -143,3 +144,15 @@ def test_slices_in_workers_are_those_read_here(tmp_path):
     found = {decoded.index: decoded.record for decoded in decode_images(refs, workers=1)}
 
     assert [found[number].pixel_sha256 for number in range(6)] == [read_image(ref)[1].pixel_sha256 for ref in refs]
+
+
+@pytest.mark.parametrize("name", ["dimension_overflow.nii", "gz_bomb.nii.gz", "cut.nii", "header_only.nii"])
+def test_a_volume_that_cannot_be_there_is_one_refusal_not_one_for_each_slice(name, tmp_path):
+    (case,) = (case for case in bad_nifti(tmp_path) if case.name == name)
+
+    listing = list_images(case.path)
+
+    assert len(listing.refs) == 1
+    with pytest.raises(ImageError) as caught:
+        read_image(listing.refs[0])
+    assert caught.value.code == case.code

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from plainfilm.data.choosing import choose
-from plainfilm.data.images import ImageRef
+from plainfilm.data.images import ImageLimits, ImageRef
 from plainfilm.data.manifests import LABEL_NAMES, find_column, read_text_table
 from plainfilm.data.nifti.header import HEADER_BYTES, VolumeHeader, looks_like_nifti, read_volume_header
 from plainfilm.data.nifti.options import NiftiOptions
-from plainfilm.data.nifti.reading import Axis, count_slices
+from plainfilm.data.nifti.reading import SHARE, Axis, count_slices
 from plainfilm.data.table import RESERVED, LeftOut, Listing, clean_text, free_name, make_rows
 from plainfilm.errors import ImageError, TableError
 
@@ -69,12 +69,18 @@ def with_volumes(listing: Listing, options: NiftiOptions, frames: str, root: Pat
 
 
 def _header(path: Path) -> VolumeHeader | None:
+    """The header of a volume whose voxels may be there; a few bytes can declare a million slices that are not."""
     try:
         with path.open("rb") as file:
             data = file.read(1 << 16)
-        return read_volume_header(data) if looks_like_nifti(data) and len(data) >= min(HEADER_BYTES, 64) else None
+        if not looks_like_nifti(data) or len(data) < min(HEADER_BYTES, 64):
+            return None
+        header = read_volume_header(data)
+        is_packed = data.startswith(b"\x1f\x8b")
+        is_cut = not (header.is_pair or is_packed) and path.stat().st_size < header.offset + header.data_bytes
     except (OSError, ImageError):
         return None
+    return None if is_cut or header.data_bytes > ImageLimits().max_memory_bytes // SHARE else header
 
 
 def _about(row: dict[str, Any], path: Path, participants: Mapping[str, dict[str, str | None]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from plainfilm.data.windows import Window
 
 Axis = Literal["axial", "coronal", "sagittal"]
 AXES: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}  # of an array that runs to the right, front and top
-_SHARE = 4  # a volume may take this part of the memory
+SHARE = 4  # a volume may take this part of the memory
 _MORE = 1 << 20  # bytes after the voxels that are put up with
 
 
@@ -55,7 +55,7 @@ def volume_of(data: bytes, path: Path | None, *, max_file_bytes: int, max_memory
     import nibabel
 
     header = read_volume_header(data)
-    if header.data_bytes > max_memory_bytes // _SHARE:
+    if header.data_bytes > max_memory_bytes // SHARE:
         refuse("IMG_MEMORY", f"Its voxels take {header.data_bytes:,} bytes.")
     encoded = data
     head = _unpacked(data, 1 << 20 if header.is_pair else header.offset + header.data_bytes)
