@@ -10,13 +10,16 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from bad_images import bad_images
 from plainfilm import verbs
+from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.errors import BundleError, ResourceError, UsageError
 from plainfilm.web.limits import ServiceLimits
 from plainfilm.web.serving import Service
@@ -108,6 +111,25 @@ def test_the_same_bytes_get_what_predict_gives_bit_for_bit(bundle, port, tmp_pat
         assert (one["predicted"], one["answer"] or "") == (row["predicted"], row["answer"])
         assert (one["abstains"], one["unlike_training"]) == (row["abstains"] == "yes", row["unlike_training"] == "yes")
         assert (" | ".join(one["set"]), one["unlike_why"]) == (row["set"], row["unlike_why"])
+
+
+def test_dicom_is_seen_through_the_window_of_the_model(tmp_path):
+    data = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "slice.dcm").write_bytes(data)
+    seen = {}
+    for window in ("file", "lung"):
+        bundle = write_bundle(
+            tmp_path / window,
+            preprocessing=Preprocessing(height=SIDE, width=SIDE, fit="pad", mean=0.3, std=0.2, window=window),
+        )
+        row = verbs.predict(bundle, tmp_path / "images", device="cpu", workers=1)[0].to_frame().iloc[0]
+        with serving(bundle, decoders=1) as service:
+            answer = asked(service.port, "/predict", data)["predictions"][0]
+        assert answer["scores"] == {name: row[f"score_{name}"] for name in CLASSES}
+        seen[window] = answer["image"]["pixel_sha256"]
+
+    assert seen["file"] != seen["lung"]
 
 
 def test_questions_at_the_same_time_share_passes_through_the_model(service):
