@@ -1,5 +1,8 @@
 """A few hundred spoilt files through the readers; `make fuzz` does a hundred thousand."""
 
+import subprocess
+import sys
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -11,6 +14,7 @@ from plainfilm.data.images import read_image
 from plainfilm.errors import ImageError
 
 MUTANTS = 150
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("kind", SUFFIXES)
@@ -30,6 +34,17 @@ def test_spoilt_files_are_read_whole_or_refused_by_a_code(tmp_path):
     assert {kind: account.faults for kind, account in accounts.items()} == {kind: [] for kind in accounts}
     assert [account.mutants for account in accounts.values()] == [MUTANTS] * 4
     assert all(len(account.said) > 3 for account in accounts.values())  # they fail in many ways, not in one
+
+
+def test_what_a_large_parent_holds_is_not_counted():
+    """As where the test before this one had trained something."""
+    held = bytearray(b"1") * (1 << 29)
+    asked = "from benchmarks.fuzz_images import most_mib; print(most_mib())"
+
+    printed = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert len(held) == 1 << 29
+    assert int(printed) < 400
 
 
 def test_a_decoder_that_panics_is_an_error_like_any_other():
