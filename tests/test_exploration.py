@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import linkage
@@ -216,16 +217,18 @@ def test_umap_that_is_not_installed_is_noted_and_refused_only_if_asked_for(monke
         explored(values, table(12), umap=True)
 
 
-@pytest.mark.slow
-def test_umap_keeps_blobs_apart():
+@pytest.mark.long
+def test_umap_keeps_blobs_apart_and_the_threads_of_the_process_as_they_were():
     pytest.importorskip("numba")
     values, blob = blobs(25)
+    threads = torch.get_num_threads()
 
     found = embed_umap(values.astype(float), neighbours=10, most=100, seed=0)
 
     centres = np.array([found.coordinates[blob == b].mean(axis=0) for b in range(3)])
     nearest = np.linalg.norm(found.coordinates[:, None] - centres[None], axis=2).argmin(axis=1)
     assert (nearest == blob).all()
+    assert torch.get_num_threads() == threads
 
 
 # --- clusters -----------------------------------------------------------------------------------------------

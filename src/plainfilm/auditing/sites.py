@@ -43,8 +43,20 @@ class SiteAnswer:
 
 def site_columns(rows: pd.DataFrame) -> list[str]:
     """Columns that look like a site, scanner or source, and have between two values and one for every five images."""
-    named = [name for name in rows.columns if WORDS & set(re.split(r"[\W_]+", _words(str(name))))]
-    return [name for name in named if 2 <= rows[name].nunique(dropna=False) <= min(MOST_SITES, max(2, len(rows) // 5))]
+    return [
+        name
+        for name in _named(rows)
+        if 2 <= rows[name].nunique(dropna=False) <= min(MOST_SITES, max(2, len(rows) // 5))
+    ]
+
+
+def site_values(rows: pd.DataFrame) -> dict[str, set[str]]:
+    """The values of each column that looks like a site, scanner or source and names one for every image."""
+    return {name: set(rows[name].astype(str)) for name in _named(rows) if len(rows) and rows[name].notna().all()}
+
+
+def _named(rows: pd.DataFrame) -> list[str]:
+    return [str(name) for name in rows.columns if WORDS & set(re.split(r"[\W_]+", _words(str(name))))]
 
 
 def site_probe(setting: Setting) -> Probe:

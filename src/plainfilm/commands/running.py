@@ -104,6 +104,7 @@ def evaluate(
     /,
     *,
     patients: Literal["column", "recovered"] = "column",
+    other_site: Annotated[bool, Parameter(negative=())] = False,
     json_: Annotated[bool, Parameter("--json", negative=())] = False,
     output: Annotated[Path | None, Parameter(["--output", "-o"])] = None,
     quiet: Annotated[bool, Parameter(["--quiet", "-q"], negative=())] = False,
@@ -115,6 +116,8 @@ def evaluate(
         run: Folder of a finished run; with DATA also a bundle, an export, or hf:OWNER/NAME.
         data: Labelled images from elsewhere; by default the run's own test images, already scored.
         patients: Where those of DATA are known from: its column of ids, or recovered from its pixels.
+        other_site: You declare that DATA come from another hospital or device than what trained the model, with ids
+            of its own. Not needed where a column such as 'site' of both tables says so.
         json_: Print every number as JSON.
         output: Write every number as JSON to this file.
         quiet: No progress.
@@ -132,6 +135,7 @@ def evaluate(
         subgroups=section_of(given, "subgroups"),
         source=section_of(given, "source"),
         patients=patients,
+        other_site=other_site,
         progress=Terminal(quiet=quiet),
     )
     if output is not None:

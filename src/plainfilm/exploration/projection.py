@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from plainfilm.data.pixels import PixelStore
 from plainfilm.errors import DataError, UsageError
@@ -299,7 +300,8 @@ def embed_umap(plain: Floats, *, neighbours: int, most: int, seed: int) -> Embed
         McInnes, Healy and Melville, arXiv:1802.03426.
     """
     started = time.monotonic()
-    with warnings.catch_warnings():
+    # Numba sets the threads of the whole process, and a network trained afterwards would sum in another order.
+    with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numba, and on the single thread that a seed asks for
         try:
             from umap import UMAP

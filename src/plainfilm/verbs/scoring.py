@@ -23,11 +23,10 @@ from plainfilm.progress import Progress
 from plainfilm.runs import Run, open_run
 from plainfilm.storage import MANIFEST, read_json
 from plainfilm.verbs.answering import ResultMaker, check_result_folder, read_sources, write_results
+from plainfilm.verbs.elsewhere import Acquaintance
 from plainfilm.verbs.overlaying import HeatPainter
 from plainfilm.verbs.predicting import Engine, OnnxPredictor, Predictor, find_model, predictor_of, prepared_for
 from plainfilm.verbs.recovering import with_recovered_patients
-
-NOT_KNOWN_AGAIN = "A bundle does not say which images trained it: that none of these did is for you to know."
 
 
 def predict(
@@ -130,6 +129,7 @@ def evaluate(
     subgroups: SubgroupOptions | None = None,
     source: SourceOptions | None = None,
     patients: Literal["column", "recovered"] = "column",
+    other_site: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a run again, for instance with `positive` classes; or measure its model on other data.
@@ -137,19 +137,23 @@ def evaluate(
     Args:
         run: A finished run; with `data` also a bundle, an exported folder or file, or `hf:OWNER/NAME`.
         data: Labelled images from elsewhere; without it the run's own test rows, whose scores are on file. Images
-            that trained the model are known again by their pixels, and every score is then struck through.
+            that trained the model are known again by their pixels, and patients by their ids: every score is then
+            struck through.
         overrides: Options of `EvaluationOptions` and `OperatingOptions` that differ from the run's own, such as
             `{"positive": ["ill"], "prevalence": 0.05}`.
         subgroups: Columns that make groups of patients, of the run's own table or of `data`.
         source: Names of columns in `data`.
         patients: Where those of `data` are known from: its column of ids, or recovered from its pixels.
+        other_site: You declare that `data` come from another hospital or device than what trained the model, with
+            ids of its own. Not needed where a column such as `site` of both tables says so.
         progress: Told after every image.
 
     Raises:
         TableError: `SPL_NOT_RECOVERED` if the patients of `data` are asked for and cannot be told from the pixels.
     """
-    if data is None and patients == "recovered":
-        raise UsageError("--patients is about DATA, and none was given: a run knows its own.", code="OPT_INVALID")
+    if data is None and (patients == "recovered" or other_site):
+        which = "--other-site" if other_site else "--patients"
+        raise UsageError(f"{which} is about DATA, and none was given: a run knows its own.", code="OPT_INVALID")
     place = find_model(run)
     opened = None if data is not None and place.exists() and not Run(place).facts.is_file() else open_run(place)
     facts = {} if opened is None else read_json(opened.facts)
@@ -180,7 +184,8 @@ def evaluate(
     if patients == "recovered":
         table, _ = with_recovered_patients(table, pixels, progress=progress)
         predictions.table["patient_id"] = table.rows["patient_id"]
-    predictions.table["split"] = "external" if opened is None else _seen_before(opened, table)
+    met = Acquaintance.of(opened, facts, table, declared=other_site)
+    predictions.table["split"] = met.split
     known = predictions.labelled().table["patient_id"].notna()
     unknown_classes = sorted(set(table.classes) - set(predictions.classes))
     if unknown_classes:
@@ -197,10 +202,8 @@ def evaluate(
         attributes=table.rows,
         subgroups=subgroups,
     )
-    if opened is None:
-        evaluation = replace(evaluation, notes=(*evaluation.notes, NOT_KNOWN_AGAIN))
     return with_operating_point(
-        evaluation,
+        met.weighed(evaluation),
         predictions,
         None if scored is None else scored.tested("validation"),
         choosing_patients=facts.get("patients", "unknown"),
@@ -216,11 +219,3 @@ def _measuring(kept: Mapping[str, Any], overrides: Mapping[str, Any]) -> tuple[E
         EvaluationOptions.model_validate(kept.get("evaluation", {}) | rest),
         OperatingOptions.model_validate(kept.get("operating", {}) | own),
     )
-
-
-def _seen_before(run: Run, table: Table) -> list[str]:
-    """The split each image had in `run`, known again by its pixels; `external` for an image the run never saw."""
-    before = run.read_table()
-    split = before["split"] if "fold" not in before.columns else ["train"] * len(before)  # every fold but one saw it
-    seen = dict(zip(before["pixel_sha256"], split, strict=True))
-    return [seen.get(digest) or "external" for digest in table.rows["pixel_sha256"]]
