@@ -5,8 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips fuzz-http soak bench-dicom clean
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http
 .DEFAULT_GOAL := help
 
 help:
@@ -48,7 +47,7 @@ test-long: $(READY)
 check: $(READY)
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 format: $(READY)

@@ -277,6 +277,7 @@ def test_who_does_not_speak_dicom_does_no_harm(bridge, words):
     assert until(lambda: echoes(bridge))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="files that are open are counted on Linux")
 def test_senders_that_come_and_go_leave_nothing_open(bridge):
     def count() -> int:

@@ -256,7 +256,11 @@ def stop_after(epoch, sent, *arguments, folder) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("options", "stops"),
     [
-        ({"epochs": 9}, [(1, signal.SIGKILL, -9), (3, signal.SIGINT, 130), (5, signal.SIGTERM, 143)]),
+        pytest.param(
+            {"epochs": 9},
+            [(1, signal.SIGKILL, -9), (3, signal.SIGINT, 130), (5, signal.SIGTERM, 143)],
+            marks=pytest.mark.long,
+        ),
         (
             {"epochs": 5, "optimizer": "sgd", "schedule": "step", "step_epochs": 2, "learning_rate": 0.02},
             [(2, signal.SIGKILL, -9)],

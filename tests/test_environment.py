@@ -235,6 +235,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.long
 @on_posix
 def test_a_disk_full_at_any_artefact_is_said_and_the_run_goes_on_afterwards(tmp_path, data, run):
     sizes = {name: int(share * ((run.folder / name).stat().st_size - 1)) for name, share in ARTEFACTS.items()}
@@ -288,6 +289,7 @@ run(sys.argv[1:])
 """
 
 
+@pytest.mark.long
 @on_posix
 def test_a_process_that_dies_while_it_writes_a_checkpoint_loses_only_that(tmp_path, data):
     died = subprocess.run(

@@ -258,6 +258,7 @@ def test_the_backbone_of_a_head_is_left_as_it_was(manifest, tmp_path):
     assert changed == {"head"}
 
 
+@pytest.mark.long
 def test_features_kept_or_not_give_the_same_weights(manifest, tmp_path, cache):
     runs = [
         train_small(manifest, tmp_path / name, tuning="logistic", model="timm:resnet10t", keep_features=kept)
@@ -278,6 +279,7 @@ def test_nothing_of_a_name_is_in_the_cache(manifest, tmp_path, cache):
     assert manifest.parent.name.encode() not in kept
 
 
+@pytest.mark.long
 def test_a_backbone_thaws_after_its_epoch(manifest, tmp_path):
     from safetensors.torch import load_file
 

@@ -13,7 +13,7 @@ from benchmarks.mutations import mutate
 from plainfilm.data.images import read_image
 from plainfilm.errors import ImageError
 
-MUTANTS = 150
+MUTANTS = 100
 ROOT = Path(__file__).parents[1]
 
 
