@@ -7,11 +7,11 @@ the name, the model takes one channel, `(batch, 1, height, width)`, and returns 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from math import ceil
 from pathlib import Path
 from statistics import fmean
@@ -232,9 +232,14 @@ def _classifier_names(
     architecture: Architecture, backbone: nn.Module, *, num_classes: int, image_size: int | None
 ) -> set[str]:
     """The tensors whose shape follows the number of classes: the classifier, in any library."""
-    own = backbone.state_dict()
-    one_more = _build_on_meta(architecture, num_classes=num_classes + 1, image_size=image_size).state_dict()
-    return {name for name in own if own[name].shape != one_more[name].shape}
+    one_more = _shapes(architecture, num_classes + 1, image_size)
+    return {name for name, tensor in backbone.state_dict().items() if tensor.shape != one_more[name]}
+
+
+@lru_cache(maxsize=8)  # every fold asks the same
+def _shapes(architecture: Architecture, num_classes: int, image_size: int | None) -> Mapping[str, torch.Size]:
+    model = _build_on_meta(architecture, num_classes=num_classes, image_size=image_size)
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def _build_on_meta(architecture: Architecture, *, num_classes: int, image_size: int | None) -> nn.Module:
