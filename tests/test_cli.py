@@ -252,15 +252,12 @@ def stop_after(epoch, sent, *arguments, folder) -> tuple[int, str]:
     return process.returncode, (said.splitlines() or [""])[-1]
 
 
+@pytest.mark.long
 @on_posix
 @pytest.mark.parametrize(
     ("options", "stops"),
     [
-        pytest.param(
-            {"epochs": 9},
-            [(1, signal.SIGKILL, -9), (3, signal.SIGINT, 130), (5, signal.SIGTERM, 143)],
-            marks=pytest.mark.long,
-        ),
+        ({"epochs": 9}, [(1, signal.SIGKILL, -9), (3, signal.SIGINT, 130), (5, signal.SIGTERM, 143)]),
         (
             {"epochs": 5, "optimizer": "sgd", "schedule": "step", "step_epochs": 2, "learning_rate": 0.02},
             [(2, signal.SIGKILL, -9)],

@@ -113,6 +113,7 @@ def test_pairs_are_surer_than_two_numbers_beside_each_other():
     assert width(0.95) < 0.6 * width(0)
 
 
+@pytest.mark.long
 def test_chance_alone_gives_a_small_p_as_rarely_as_it_should():
     rng = np.random.default_rng(0)
     p = [

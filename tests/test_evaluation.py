@@ -204,6 +204,7 @@ def test_every_interval_holds_its_number():
         assert (np.array(matrix.share) <= matrix.high).all()
 
 
+@pytest.mark.long
 def test_intervals_cover_the_truth_in_40_patients_of_several_images():
     """100 test sets drawn anew: about 95 intervals hold the accuracy and the AUC that the model truly has."""
     skill, spread = 1.0, np.sqrt(2)  # error of an image: half shared by the patient, half its own

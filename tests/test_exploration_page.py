@@ -562,6 +562,7 @@ def test_an_endless_name_is_shortened():
     assert "p" * 400 not in html
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_images_stay_below_fifteen_megabytes():
     n = 100_000
     noise = np.random.default_rng(1)

@@ -246,6 +246,7 @@ def _pixels(manifest):
     return scan_listing(list_images(manifest), size=(32, 32), workers=0)[1]
 
 
+@pytest.mark.long
 def test_the_backbone_of_a_head_is_left_as_it_was(manifest, tmp_path):
     runs = [
         train_small(manifest, tmp_path / name, tuning="head", model="timm:resnet10t", epochs=epochs)

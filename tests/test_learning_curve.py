@@ -47,6 +47,7 @@ def test_the_curve_is_found_again():
     assert _fitted(n, truth[None], np.array([320.0]))[0, 0] == pytest.approx(0.9 - 0.8 * 320**-0.5, abs=0.002)
 
 
+@pytest.mark.long
 def test_the_interval_holds_what_twice_the_patients_give():
     """Held against the score of as good a model, trained on so many patients in a large set."""
     held = []

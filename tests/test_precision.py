@@ -73,6 +73,7 @@ def test_scores_that_claim_too_much_fail(boldness, verdict):
     assert found.pictures[0].png.startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_honest_scores_rarely_fail():
     verdicts = [
         finding("E1", test_reliability.evaluated(patients=80, seed=seed, draws=200)).verdict for seed in range(30)

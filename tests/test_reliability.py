@@ -57,6 +57,7 @@ def test_bold_scores_are_found_out():
     assert found.measure("calibration_error", unit="patient").low > 0.1
 
 
+@pytest.mark.long
 def test_the_intervals_hold_the_truth():
     slope = [evaluated(patients=100, boldness=1.5, seed=seed, draws=200) for seed in range(40)]
     inside = [

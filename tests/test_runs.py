@@ -96,6 +96,7 @@ def test_the_options_kept_in_a_run_rerun_it_to_the_same_files(run, data, tmp_pat
     assert tomllib.loads(run.options.read_text())["data"] == str(data)
 
 
+@pytest.mark.long
 def test_another_seed_gives_another_model(run, data, tmp_path):
     assert weights_hash(train_small(data, tmp_path / "other", seed=1)) != weights_hash(run)
 
