@@ -81,6 +81,13 @@ def test_images_that_trained_the_model_are_no_other_site_whatever_is_declared(ru
     assert evaluation.evidence_level < 4
 
 
+def test_a_bundle_alone_earns_no_level_by_a_declaration(run, elsewhere):
+    evaluation = plainfilm.evaluate(run.folder / "bundle", elsewhere, other_site=True)
+
+    assert evaluation.evidence_level == 2
+    assert any("declared" in note for note in evaluation.notes)
+
+
 def test_a_run_alone_is_of_no_other_site(run):
     with pytest.raises(plainfilm.PlainfilmError, match="--other-site is about DATA"):
         plainfilm.evaluate(run.folder, other_site=True)

@@ -36,25 +36,26 @@ class Acquaintance:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, run: Run | None, facts: Mapping[str, Any], table: Table, *, declared: bool) -> Acquaintance:
+    def of(cls, run: Run | None, facts: Mapping[str, Any], table: Table, *, ids: bool, declared: bool) -> Acquaintance:
         """Compare images with those of a run.
 
         Args:
             run: None where only the bundle is at hand, which names no image.
             facts: Of the run.
             table: The images, with the ids of their patients.
+            ids: Whether these are ids of documents, which can be compared; those of recovered patients are numbers.
             declared: Whether the user says that the images come from another site.
         """
-        said = DECLARED if declared else ""
-        if run is None:
-            return cls(("external",) * len(table), 0, said, (NOT_KNOWN_AGAIN,))
+        if run is None:  # a declaration is printed, and earns no level where nothing can be held against it
+            return cls(("external",) * len(table), 0, "", (NOT_KNOWN_AGAIN, *([DECLARED] if declared else [])))
         before = run.read_table()
         if "fold" in before.columns:  # every fold but one saw it
             before = before.assign(split="train")
         seen = dict(zip(before["pixel_sha256"], before["split"], strict=True))
         split = tuple(str(seen.get(digest) or "external") for digest in table.rows["pixel_sha256"])
-        shared = 0 if declared or facts.get("patients") != "documented" else _shared_patients(before, table.rows)
-        return cls(split, shared, said or _other_sites(before, table.rows))
+        comparable = ids and not declared and facts.get("patients") == "documented"
+        shared = _shared_patients(before, table.rows) if comparable else 0
+        return cls(split, shared, DECLARED if declared else _other_sites(before, table.rows))
 
     def weighed(self, evaluation: Evaluation) -> Evaluation:
         """The evaluation with the evidence level that follows, or struck where the patients are no new ones."""

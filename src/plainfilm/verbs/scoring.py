@@ -184,7 +184,7 @@ def evaluate(
     if patients == "recovered":
         table, _ = with_recovered_patients(table, pixels, progress=progress)
         predictions.table["patient_id"] = table.rows["patient_id"]
-    met = Acquaintance.of(opened, facts, table, declared=other_site)
+    met = Acquaintance.of(opened, facts, table, ids=patients == "column", declared=other_site)
     predictions.table["split"] = met.split
     known = predictions.labelled().table["patient_id"].notna()
     unknown_classes = sorted(set(table.classes) - set(predictions.classes))
