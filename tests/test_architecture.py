@@ -26,6 +26,7 @@ ORDER = (
     "data",
     "models",
     "training",
+    "pretraining",
     "bundle",
     "hub",
     "features",

@@ -39,6 +39,7 @@ COMMANDS = {  # what is typed: where it is, relative to plainfilm.commands, and 
     "report": ("running:report", "Write a run's report again from its files."),
     "export": ("exporting:export", "Write a model as ONNX, checked for the same scores; or a folder to carry away."),
     "push": ("exporting:push", "Put a model's bundle on the Hugging Face hub."),
+    "pretrain": ("pretraining:pretrain", "Make weights from generated images, or from a folder without labels."),
     "models": ("asking:models", "List models with parameters, FLOPs, weights and licences."),
     "recipe list": ("recipes:list_recipes", "The papers' experiments."),
     "recipe run": ("recipes:run_recipe", "Do one of them, and set it beside what holds on new patients."),

@@ -242,6 +242,13 @@ def _shapes(architecture: Architecture, num_classes: int, image_size: int | None
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
+def classifier_names(name: str, *, num_classes: int, image_size: int | None = None) -> set[str]:
+    """The tensors of a model that are its classifier, whose shape follows the number of classes."""
+    architecture = find_architecture(name)
+    backbone = _build_on_meta(architecture, num_classes=num_classes, image_size=image_size)
+    return _classifier_names(architecture, backbone, num_classes=num_classes, image_size=image_size)
+
+
 def _build_on_meta(architecture: Architecture, *, num_classes: int, image_size: int | None) -> nn.Module:
     """The backbone with shapes but no numbers; the random state stays as it was."""
     with torch.random.fork_rng(devices=[]):

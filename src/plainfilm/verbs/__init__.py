@@ -6,6 +6,7 @@ from plainfilm.verbs.comparing import compare
 from plainfilm.verbs.explaining import explain
 from plainfilm.verbs.exploring import explore
 from plainfilm.verbs.exporting import export
+from plainfilm.verbs.pretraining import pretrain
 from plainfilm.verbs.pushing import push
 from plainfilm.verbs.scanning import scan
 from plainfilm.verbs.scoring import evaluate, predict
@@ -22,6 +23,7 @@ __all__ = [
     "export",
     "plan",
     "predict",
+    "pretrain",
     "push",
     "report",
     "scan",
