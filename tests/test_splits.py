@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plainfilm.data.splits import Fold, SplitOptions, SplitPlan, known_patients, split_table
+from plainfilm.data.patients import known_patients
+from plainfilm.data.splits import Fold, SplitOptions, SplitPlan, split_table
 from plainfilm.data.table import make_rows
 from plainfilm.errors import LeakageError, PlainfilmError, TableError, UsageError
 

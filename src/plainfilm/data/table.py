@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from plainfilm.data.images import ImageRef
@@ -30,6 +31,7 @@ SPLIT_OF_NAME = {
 _FILLERS = {"set", "data", "dataset", "images", "image", "imgs", "img", "split", "folder"}
 
 Status = Literal["used", "skipped", "refused"]
+Cells = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,11 @@ class Table:
 
 def _under(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def cells(rows: pd.DataFrame, name: str) -> Cells:
+    """A column as objects, None for what is missing."""
+    return rows[name].astype(object).where(rows[name].notna(), None).to_numpy(dtype=object, copy=True)
 
 
 def make_rows(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

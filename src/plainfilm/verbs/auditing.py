@@ -18,10 +18,10 @@ from plainfilm.auditing.results import EXHIBITS, NUMBERS, Audit, save_audit
 from plainfilm.auditing.subject import Subject
 from plainfilm.bundle import Bundle, find_bundles, load_bundle
 from plainfilm.config import RunOptions, read_options
+from plainfilm.data.patients import known_patients
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.scanning import readable_pixels, scan_as_prepared, scan_listing
 from plainfilm.data.sources import list_images
-from plainfilm.data.splits import known_patients
 from plainfilm.data.table import Table
 from plainfilm.errors import DataError, UsageError
 from plainfilm.evaluation import evaluate_predictions
