@@ -37,6 +37,7 @@ ORDER = (
     "reliability",
     "subgroups",
     "evaluation",
+    "sitewise",
     "operating",
     "comparison",
     "plots",

@@ -143,6 +143,15 @@ def test_a_failure_holds_the_level_down_even_if_accepted():
     assert graded.open_points == ("A5 fails: title of A5.",)
 
 
+def test_another_site_stays_one_whatever_fails_but_a_leak():
+    shortcut = replace(CLEAN, findings=(*CLEAN.findings, finding("B7", "FAIL")))
+    copies = replace(CLEAN, findings=(*CLEAN.findings, finding("A2", "FAIL")))
+
+    assert CLEAN.graded(4).evidence_level == 4
+    assert (shortcut.graded(4).evidence_level, copies.graded(4).evidence_level) == (4, 2)
+    assert shortcut.graded(4).open_points == ("B7 fails: title of B7.",)
+
+
 def test_a_question_that_could_not_be_asked_holds_the_level_down():
     blind = audit(finding("A1"), finding("B1", "NOT ASSESSABLE"), finding("C1"))
 

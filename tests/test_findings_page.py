@@ -202,6 +202,7 @@ def test_the_level_is_said_with_what_is_missing_for_the_next(page):
         ),
         (3, audit_of(finding("A1")).graded(2), "For level 4: measure the model on patients of another site"),
         (4, None, ""),
+        (4, audit_of(finding("B1", verdict="FAIL")).graded(4), "No level is above this one, but the audit is not"),
     ],
 )
 def test_each_level_but_the_last_says_how_to_get_on(level, audited, said):

@@ -286,6 +286,14 @@ class EvaluationOptions(BaseModel):
     threshold: float = Field(default=0.5, gt=0, lt=1, description="Summed score from which the reading is positive.")
 
 
+@dataclass(frozen=True)
+class SiteScore:
+    """The headline at one site that the model had not learnt from."""
+
+    site: str
+    measure: Measure
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """Every number about some predictions, and how far it can be trusted.
@@ -298,7 +306,7 @@ class Evaluation:
         split_unit: Whether patients or images were dealt to training and test.
         n_images: Images with a truth.
         n_patients: Their patients; None where not known.
-        evidence_level: 0 patients unknown, 1 split by image, 2 split by patient. An audit may raise it.
+        evidence_level: 0 patients unknown, 1 split by image, 2 split by patient, 4 another site. An audit may raise it.
         struck: Why no number here may stand; None when they may.
         headline: The number to print large; by patient where patients are known. With `positive`, the ROC AUC
             of that reading, which needs no threshold. Else balanced accuracy, which unlike accuracy is not
@@ -314,6 +322,7 @@ class Evaluation:
         gaps: Between groups of patients, where columns were named.
         operating: With `positive`, a threshold chosen on validation patients; None where none was asked for.
         decision: With `positive`, what acting on the scores is worth; None for too few patients.
+        sites: The headline at each site, where whole sites were held out.
     """
 
     classes: tuple[str, ...]
@@ -335,6 +344,7 @@ class Evaluation:
     gaps: tuple[Gap, ...] = ()
     operating: OperatingPoint | None = None
     decision: DecisionCurve | None = None
+    sites: tuple[SiteScore, ...] = ()
 
     @property
     def units(self) -> tuple[Unit, ...]:

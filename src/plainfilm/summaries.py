@@ -104,6 +104,8 @@ def evaluation_summary(evaluation: Evaluation) -> str:
     lines += [] if evaluation.operating is None else _operating_lines(evaluation.operating)
     lines += [] if evaluation.decision is None else [f"  {decision_in_words(evaluation.decision)}"]
     lines += [f"  {gap_in_words(gap)}" for gap in evaluation.gaps]
+    head = evaluation.headline.name.replace("_", " ")
+    lines += [f"  {head} at {score.site}: {_shown(score.measure)}" for score in evaluation.sites]
     lines += [f"note: {note}" for note in evaluation.notes]
     if evaluation.struck:
         lines.append(f"NOT A RESULT (evidence level {evaluation.evidence_level}): {evaluation.struck}")

@@ -103,11 +103,16 @@ class Audit:
 
         A score on held-out patients (2) becomes one with a clean audit (3) where no check of leakage, shortcuts,
         controls, precision and calibration fails - accepted or not - and leakage and shortcuts could be looked at.
+        One at another site (4) is that only while no check of leakage fails: copies of what was learnt are no other
+        site, whatever a column says.
 
         Args:
             level: What split and patients alone give the score, 0 to 2; 4 for data of another site.
         """
         points = _open_points(self.findings)
+        leaks = any(finding.section == "A" and finding.verdict == "FAIL" for finding in self.findings)
+        if level == 4 and leaks:
+            level = 2
         raised = level + 1 if level == 2 and not points else level
         return replace(self, evidence_level=raised, open_points=points)
 

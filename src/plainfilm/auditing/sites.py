@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,12 +12,8 @@ from plainfilm.auditing.appearance import blurred_features, value_features
 from plainfilm.auditing.cases import Cases
 from plainfilm.auditing.probes import Probe, Setting
 from plainfilm.auditing.probing import Probed, make_design, run_probe
+from plainfilm.data.sites import named_columns
 
-# Words in the name of a column that tells where, or on what, an image was made.
-WORDS = frozenset({
-    "site", "scanner", "source", "hospital", "institution", "center", "centre", "manufacturer", "model", "vendor",
-    "device", "machine", "station", "collection", "dataset", "cohort", "origin", "location", "field_strength",
-})  # fmt: skip
 MISSING = "(missing)"
 MOST_SITES = 40
 
@@ -45,18 +40,9 @@ def site_columns(rows: pd.DataFrame) -> list[str]:
     """Columns that look like a site, scanner or source, and have between two values and one for every five images."""
     return [
         name
-        for name in _named(rows)
+        for name in named_columns(rows)
         if 2 <= rows[name].nunique(dropna=False) <= min(MOST_SITES, max(2, len(rows) // 5))
     ]
-
-
-def site_values(rows: pd.DataFrame) -> dict[str, set[str]]:
-    """The values of each column that looks like a site, scanner or source and names one for every image."""
-    return {name: set(rows[name].astype(str)) for name in _named(rows) if len(rows) and rows[name].notna().all()}
-
-
-def _named(rows: pd.DataFrame) -> list[str]:
-    return [str(name) for name in rows.columns if WORDS & set(re.split(r"[\W_]+", _words(str(name))))]
 
 
 def site_probe(setting: Setting) -> Probe:
@@ -136,8 +122,3 @@ def _crossed(setting: Setting, column: str) -> pd.DataFrame:
     values = setting.rows[column].astype(object).fillna(MISSING).astype(str)
     label = pd.Series(np.array(setting.cases.classes, dtype=object)[setting.cases.y], index=values.index)
     return pd.crosstab(values, label).reset_index().rename_axis(columns=None)
-
-
-def _words(name: str) -> str:
-    """`ScannerModel` as `scanner_model`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

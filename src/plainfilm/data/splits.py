@@ -12,17 +12,27 @@ from pydantic import Field
 
 from plainfilm.data.dividing import Indices, divide, grouped_folds
 from plainfilm.data.patients import PatientOptions, Patients, find_patients, rows_to_divide
+from plainfilm.data.site_splits import HeldOutSites, hold_out_sites
 from plainfilm.data.table import Cells, cells, shown
-from plainfilm.errors import LeakageError, TableError
+from plainfilm.errors import LeakageError, TableError, UsageError
 
 
 class SplitOptions(PatientOptions):
     """How rows are divided; patients are never divided unless `split` is `image`."""
 
-    split: Literal["auto", "patient", "image"] = Field(
+    split: Literal["auto", "patient", "image", "site"] = Field(
         "auto",
         description="Auto: the table's own split if it has one, else by patient. Patient: a new split by patient. "
-        "Image: images of one patient may be in several splits; every score is struck through.",
+        "Image: images of one patient may be in several splits; every score is struck through. Site: each site in "
+        "turn is tested by a model that learnt at the others, or with --folds several sites at once.",
+    )
+    site_column: str | None = Field(
+        None,
+        description="Column that names the site for --split site; by default the one called site, hospital, "
+        "institution, center or the like.",
+    )
+    test_site: tuple[str, ...] = Field(
+        (), description="Of --split site: hold out these sites alone, all in one training."
     )
     test_fraction: float = Field(0.2, gt=0, lt=0.9, description="Share of patients sealed for the test.")
     validation_fraction: float = Field(
@@ -65,6 +75,7 @@ class SplitPlan:
         groups: The patient of every row, or the row itself where patients are unknown.
         tested_on: `test`, or `validation` where there is no labelled test row.
         notes: Sentences for the report.
+        sites: Whole sites that were held out; None where the split is not by site.
     """
 
     folds: tuple[Fold, ...]
@@ -73,6 +84,7 @@ class SplitPlan:
     groups: Cells
     tested_on: Literal["test", "validation"]
     notes: tuple[str, ...]
+    sites: HeldOutSites | None = None
 
 
 def split_table(rows: pd.DataFrame, options: SplitOptions | None = None) -> SplitPlan:
@@ -88,9 +100,11 @@ def split_table(rows: pd.DataFrame, options: SplitOptions | None = None) -> Spli
             `SPL_FOLDER_IS_CLASS` if what was declared of the patients cannot be.
         LeakageError: `SPL_LEAK` if the table's own split puts a patient in two splits.
         TableError: `SPL_MISSING_PATIENTS`, `SPL_TOO_FEW_PATIENTS`, `SPL_EMPTY`, `SPL_UNSEEN_CLASS`, `TAB_NO_LABELS`,
-            `TAB_ONE_CLASS` or `TAB_TOO_MANY_CLASSES`.
+            `TAB_ONE_CLASS` or `TAB_TOO_MANY_CLASSES`. By site also what `hold_out_sites` raises.
     """
     options = options or SplitOptions()
+    if options.split != "site" and (options.site_column is not None or options.test_site):
+        raise UsageError("--site-column and --test-site are about --split site: give that too.", code="OPT_INVALID")
     labels, given = cells(rows, "label"), cells(rows, "split")
     labelled = rows_to_divide(labels, given)
     notes = _notes_on_external(labels, given)
@@ -99,11 +113,14 @@ def split_table(rows: pd.DataFrame, options: SplitOptions | None = None) -> Spli
     notes += known.notes
     kept = known.rows
     units = np.arange(len(rows)).astype(object) if options.split == "image" else known.groups
-    if options.split == "patient":
+    if options.split in ("patient", "site"):
         given = np.full(len(rows), None, dtype=object)
     has_split = any(split is not None for split in given[kept])
     tested_on: Literal["test", "validation"] = "test"
-    if options.folds is not None:
+    sites = None
+    if options.split == "site":
+        sites, folds = _by_site(rows, labels, kept, units, options)
+    elif options.folds is not None:
         if has_split:
             notes.append("Cross-validation divides all labelled rows: the table's own split was set aside.")
         folds = tuple(_cross_validation(labels, kept, units, options))
@@ -124,14 +141,14 @@ def split_table(rows: pd.DataFrame, options: SplitOptions | None = None) -> Spli
     if len(folds) == 1:
         notes += _notes_on_fold(rows, labels, folds[0])
     unit: Literal["patient", "image"] = "image" if options.split == "image" else "patient"
-    return SplitPlan(folds, unit, known.how, known.groups, tested_on, tuple(notes))
+    return SplitPlan(folds, unit, known.how, known.groups, tested_on, tuple(notes), sites)
 
 
 def _notes_on_external(labels: Cells, given: Cells) -> list[str]:
-    n_external = int(((given == "external") & np.array([label is not None for label in labels], dtype=bool)).sum())
-    return (
-        [f"{n_external} labelled rows of the external split were set aside, as the table says."] if n_external else []
-    )
+    n_external = sum(label is not None and split == "external" for label, split in zip(labels, given, strict=True))
+    if not n_external:
+        return []
+    return [f"{n_external} labelled rows of the external split were set aside, as the table says."]
 
 
 def _check_classes(labels: Cells) -> None:
@@ -230,6 +247,26 @@ def _cross_validation(labels: Cells, kept: Indices, units: Cells, options: Split
     for development, test in grouped_folds(labels, kept, units, options.folds, options.split_seed):
         train, validation = divide(labels, development, units, options.validation_fraction, options.split_seed)
         yield Fold(train, validation, test)
+
+
+def _by_site(
+    rows: pd.DataFrame, labels: Cells, kept: Indices, units: Cells, options: SplitOptions
+) -> tuple[HeldOutSites, tuple[Fold, ...]]:
+    """Whole sites to test; the patients of the others are divided into training and validation."""
+    sites, parts = hold_out_sites(
+        rows,
+        labels,
+        kept,
+        units,
+        column=options.site_column,
+        test_sites=options.test_site,
+        folds=options.folds,
+        seed=options.split_seed,
+    )
+    return sites, tuple(
+        Fold(*divide(labels, rest, units, options.validation_fraction, options.split_seed), test)
+        for rest, test in parts
+    )
 
 
 # --- checks -------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def describe_run(
         "left_out": _left_out(table),
         "patients": plan.patients,
         "split_unit": plan.unit,
+        "sites": None if plan.sites is None else {**asdict(plan.sites), "words": plan.sites.in_words()},
         "tested_on": plan.tested_on,
         "notes": list(plan.notes),
         "model": {
@@ -222,6 +224,7 @@ def assemble_report(run: Run) -> ReportData:
         cohort=Cohort.from_json(facts["cohort"]) if "cohort" in facts else None,
         patients=facts["patients"],
         split_unit=facts["split_unit"],
+        site_column=(facts.get("sites") or {}).get("column"),
         tested_on=facts["tested_on"],
         preprocessing=[facts["folds"][0]["preprocessing"]],
         model=ModelFacts(**facts["model"] | {"input_size": (facts["model"]["input_size"],) * 2}),

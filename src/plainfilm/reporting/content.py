@@ -253,6 +253,7 @@ class ReportData:
         data: The images.
         patients: How it is known which images belong to one patient; `known` and `documented` mean the same.
         split_unit: What the split kept together.
+        site_column: Names the sites that were held out whole; None where the split is not by site.
         tested_on: The split that the figures are about.
         preprocessing: What happens to an image before the model sees it, a sentence for each step.
         model: The network.
@@ -289,6 +290,7 @@ class ReportData:
     training: TrainingFacts | None
     evaluation: Evaluation
     evidence_level: int | None = None
+    site_column: str | None = None
     examples: Sequence[Example] = ()
     heat: HeatFacts | None = None
     notes: Sequence[str] = ()

@@ -200,6 +200,18 @@ def overall(evaluation: Evaluation) -> Table:
     return Table("Over all classes", tuple(f"By {unit}" for unit in shown), rows, remarks(cautioned))
 
 
+def site_table(evaluation: Evaluation) -> Table | None:
+    """The main figure at each site that was held out; None where none was."""
+    if not evaluation.sites:
+        return None
+    rows = tuple(
+        Row(score.site, score.measure.of, f"{score.measure.n_patients or score.measure.n_images:,}", (score.measure,))
+        for score in evaluation.sites
+    )
+    cautions = _once((score.site, score.measure.reason) for score in evaluation.sites)
+    return Table("Site by site", (plots.title_of(evaluation.headline.name),), rows, cautions)
+
+
 def two_way(evaluation: Evaluation) -> TwoWay | None:
     """The reading as positive or negative; None where no class was named positive."""
     positive = _positive(evaluation)

@@ -219,7 +219,7 @@ def view_of(findings: Sequence[Finding]) -> FindingsView:
 
 
 def next_step(level: int, audit: Audit | None) -> str:
-    """What is missing for the next evidence level; empty at the highest.
+    """What is missing for the next evidence level; at the highest what the audit fails all the same, or nothing.
 
     Args:
         level: The one that is reached.
@@ -230,9 +230,14 @@ def next_step(level: int, audit: Audit | None) -> str:
         "and no patient in two splits.",
         "split by patient instead of by image, and train again.",
         _audit_step(audit),
-        "measure the model on patients of another site: plainfilm evaluate RUN DATA.",
+        "measure the model on patients of another site: plainfilm evaluate RUN DATA; or hold whole sites out: "
+        "plainfilm train DATA --split site.",
     )
-    return f"For level {level + 1}: {steps[level]}" if level < len(steps) else ""
+    if level < len(steps):
+        return f"For level {level + 1}: {steps[level]}"
+    if audit is None or not audit.open_points:
+        return ""
+    return f"No level is above this one, but the audit is not clean. {_points(audit)}"
 
 
 def _audit_step(audit: Audit | None) -> str:
@@ -240,9 +245,13 @@ def _audit_step(audit: Audit | None) -> str:
         return "run the audit, and mend what it finds: plainfilm audit DATA --run RUN."
     if not audit.open_points:
         return "the audit must be about this score, and clean."
+    return f"sections A to E of the audit must be clean. {_points(audit)}"
+
+
+def _points(audit: Audit) -> str:
     named = " ".join(audit.open_points[:SHOWN_ITEMS])
     more = f" And {len(audit.open_points) - SHOWN_ITEMS} more." if len(audit.open_points) > SHOWN_ITEMS else ""
-    return f"sections A to E of the audit must be clean. {named}{more}"
+    return f"{named}{more}"
 
 
 def _rank(finding: Finding) -> tuple[int, bool]:

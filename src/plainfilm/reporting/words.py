@@ -45,6 +45,7 @@ PATIENTS: Final = {
 SPLIT: Final = {
     "patient": "By patient: all images of one patient are on the same side.",
     "image": "By image: images of one patient can be on different sides.",
+    "site": "By site: all images of one site are on the same side, and so are all images of one patient.",
 }
 """What was kept together."""
 

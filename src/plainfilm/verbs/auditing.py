@@ -30,6 +30,7 @@ from plainfilm.prediction import Predictions
 from plainfilm.progress import Progress, Silent
 from plainfilm.reporting.findings import audit_page
 from plainfilm.runs import Run, open_run
+from plainfilm.sitewise import as_other_site
 from plainfilm.storage import check_output, locked, read_json, write_text
 from plainfilm.verbs.examining import FOLD, patient_codes, take_first_look, take_second_look
 from plainfilm.verbs.frozen import frozen_backbone
@@ -237,6 +238,8 @@ def _case_of_run(run: Run, data: str | Path | None, options: RunOptions, progres
     evaluation = evaluate_predictions(
         tested, patients=facts["patients"], split_unit=facts["split_unit"], options=before.evaluation
     )
+    if facts.get("sites"):
+        evaluation = as_other_site(evaluation, facts["sites"]["words"])
     return _Case(
         subject=Subject(
             rows=table.rows,

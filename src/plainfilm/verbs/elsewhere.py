@@ -8,15 +8,14 @@ from typing import Any, Final
 
 import pandas as pd
 
-from plainfilm.auditing.sites import site_values
+from plainfilm.data.sites import site_values
 from plainfilm.data.table import Table
 from plainfilm.measures import Evaluation, plural
 from plainfilm.runs import Run
+from plainfilm.sitewise import as_other_site
 
 NOT_KNOWN_AGAIN: Final = "A bundle does not say which images trained it: that none of these did is for you to know."
 DECLARED: Final = "Another site: declared by who ran this, not checked."
-OTHER_SITE: Final = 4
-NEW_PATIENTS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -59,18 +58,18 @@ class Acquaintance:
 
     def weighed(self, evaluation: Evaluation) -> Evaluation:
         """The evaluation with the evidence level that follows, or struck where the patients are no new ones."""
-        weighed = replace(evaluation, notes=(*evaluation.notes, *self.notes, *([self.sites] if self.sites else [])))
-        if evaluation.struck is not None:
-            return weighed
-        if self.patients:
+        weighed = replace(evaluation, notes=(*evaluation.notes, *self.notes))
+        if self.patients and evaluation.struck is None:
             why = (
                 f"{plural(self.patients, 'patient')} of {evaluation.n_patients} have an id that trained the model: "
                 "these are not new patients. Where the ids are another hospital's own, say so with --other-site."
             )
-            return replace(weighed, struck=why, evidence_level=min(1, evaluation.evidence_level))
-        if self.sites and evaluation.evidence_level == NEW_PATIENTS and set(self.split) == {"external"}:
-            return replace(weighed, evidence_level=OTHER_SITE)
-        return weighed
+            weighed = replace(weighed, struck=why, evidence_level=min(1, evaluation.evidence_level))
+        if not self.sites:
+            return weighed
+        if set(self.split) == {"external"}:
+            return as_other_site(weighed, self.sites)
+        return replace(weighed, notes=(*weighed.notes, self.sites))
 
 
 def _shared_patients(before: pd.DataFrame, rows: pd.DataFrame) -> int:

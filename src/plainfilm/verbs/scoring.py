@@ -21,6 +21,7 @@ from plainfilm.operating import OperatingOptions, with_operating_point
 from plainfilm.prediction import BATCH, Predictions
 from plainfilm.progress import Progress
 from plainfilm.runs import Run, open_run
+from plainfilm.sitewise import at_held_out_sites
 from plainfilm.storage import MANIFEST, read_json
 from plainfilm.verbs.answering import ResultMaker, check_result_folder, read_sources, write_results
 from plainfilm.verbs.elsewhere import Acquaintance
@@ -171,6 +172,14 @@ def evaluate(
             attributes=opened.read_table(),
             subgroups=subgroups,
         )
+        if facts.get("sites"):
+            evaluation = at_held_out_sites(
+                evaluation,
+                predictions,
+                opened.read_table(),
+                column=facts["sites"]["column"],
+                why=facts["sites"]["words"],
+            )
         evaluation = with_operating_point(
             evaluation,
             predictions,

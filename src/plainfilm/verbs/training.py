@@ -34,6 +34,7 @@ from plainfilm.reporting.content import Explainer
 from plainfilm.reporting.html import write_report
 from plainfilm.reporting.paper import PAPER_FILES, paper_files
 from plainfilm.runs import Run, check_free, check_resumable, new_run, open_run
+from plainfilm.sitewise import at_held_out_sites
 from plainfilm.storage import locked, make_folder, sweep, write_bytes, write_json, write_text
 from plainfilm.verbs.auditing import write_audit
 from plainfilm.verbs.examining import (
@@ -184,7 +185,8 @@ def plan(data: str | Path, options: RunOptions | None = None, *, progress: Progr
         divided = split_table(table.rows, options.split)
     facts = describe_run(data=Path(data), table=table, plan=divided, options=options, folds=[])
     return {
-        name: facts[name] for name in ("model", "counts", "left_out", "patients", "split_unit", "tested_on", "notes")
+        name: facts[name]
+        for name in ("model", "counts", "left_out", "patients", "split_unit", "sites", "tested_on", "notes")
     }
 
 
@@ -289,6 +291,10 @@ def _evaluated(scored: Predictions, plan: SplitPlan, table: Table, options: RunO
         attributes=table.rows,
         subgroups=options.subgroups,
     )
+    if plan.sites is not None:
+        evaluation = at_held_out_sites(
+            evaluation, scored.tested(plan.tested_on), table.rows, column=plan.sites.column, why=plan.sites.in_words()
+        )
     return with_operating_point(
         evaluation,
         scored.tested(plan.tested_on),

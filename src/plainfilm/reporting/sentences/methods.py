@@ -11,6 +11,7 @@ from plainfilm.reporting.words import spoken
 
 OPTIMIZERS: Final = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD with Nesterov momentum"}
 NAMED_CLASSES = 12  # in one sentence
+NAMED_SITES = 12
 
 
 # --- the data -----------------------------------------------------------------------------------------------
@@ -81,6 +82,8 @@ def partition(report: ReportData) -> str:
     """How images were dealt to training, validation and test."""
     cohort, asked = report.cohort, report.asked
     unit = "patients" if report.split_unit == "patient" else "images"
+    if report.site_column is not None:
+        return _by_site(report)
     if report.folds is not None:
         seed = f" (seed {asked.split.split_seed})" if asked else ""
         return (
@@ -96,6 +99,20 @@ def partition(report: ReportData) -> str:
     return f"The {unit} were divided at random, stratified by class{seed}: {sizes}."
 
 
+def _by_site(report: ReportData) -> str:
+    """How whole sites were held out."""
+    sites = [score.site for score in report.evaluation.sites]
+    listed = ", ".join(sites[:NAMED_SITES]) + (", ..." if len(sites) > NAMED_SITES else "")
+    seed = f", seed {report.asked.split.split_seed}" if report.asked else ""
+    rest = f"Patients of the others were divided at random into training and validation, stratified by class{seed}."
+    if report.folds is None:
+        return f"Whole sites (column {report.site_column}) were held out for the test: {listed}. {rest}"
+    return (
+        f"Whole sites (column {report.site_column}: {listed}) were held out in turn, in {len(report.folds.values)} "
+        f"trainings; every image was tested once, by a model that had learnt nothing from its site. {rest}"
+    )
+
+
 def disjoint(report: ReportData) -> str:
     """Whether a patient is in two partitions."""
     shared = None if report.cohort is None else report.cohort.shared
@@ -105,7 +122,8 @@ def disjoint(report: ReportData) -> str:
         verb = "patient has" if shared == 1 else "patients have"
         return f"{shared:,} {verb} images in more than one partition: the partitions are not disjoint."
     known = {"recovered": " as recovered", "declared": " as declared"}.get(report.patients, "")
-    return f"The partitions are disjoint by patient{known}: no patient is in two of them."
+    by_site = " No site is in both training and test." if report.site_column is not None else ""
+    return f"The partitions are disjoint by patient{known}: no patient is in two of them.{by_site}"
 
 
 def characteristics(report: ReportData) -> str:

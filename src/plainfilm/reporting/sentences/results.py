@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from plainfilm import plots
 from plainfilm.auditing.findings import Finding
-from plainfilm.measures import Gap
+from plainfilm.measures import Gap, plural
 from plainfilm.reporting.content import ReportData
 from plainfilm.reporting.findings import counted, next_step
 from plainfilm.reporting.sentences.words import closed, in_words, main_unit, reached_level
@@ -14,6 +14,7 @@ from plainfilm.reporting.subgroups import gap_in_words
 
 NAMED_CLASSES = 12  # in one sentence
 NAMED_FINDINGS = 8
+NAMED_SITES = 12
 
 
 def internal(report: ReportData) -> str:
@@ -25,11 +26,20 @@ def internal(report: ReportData) -> str:
     scored = counted(evaluation.n_images, evaluation.n_patients)
     if report.tested_on == "validation":
         return f"Figures are about the validation set ({scored}), on which the model was chosen: they are too good."
+    if report.site_column is not None:
+        return f"Figures are about held-out sites of the same table ({scored}), which were scored {times}."
     return f"Figures are about the test set of the same source ({scored}), which was scored {times}."
 
 
 def external(report: ReportData) -> str:
     """On which images from elsewhere."""
+    if report.site_column is not None:
+        each = "; ".join(f"{score.site} {in_words(score.measure)}" for score in report.evaluation.sites[:NAMED_SITES])
+        return (
+            f"Tested at {plural(len(report.evaluation.sites), 'site')} of which the model had seen no image (column "
+            f"{report.site_column}). {plots.title_of(report.evaluation.headline.name)} by site: {each}. Sites of one "
+            "table can share what the next one does not have."
+        )
     if report.tested_on != "external":
         return ""
     return f"Tested on data of another source: {counted(report.evaluation.n_images, report.evaluation.n_patients)}."
