@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +31,7 @@ from plainfilm.models import (
     create_model,
     describe_model,
     list_models,
+    zoo,
 )
 from plainfilm.models.resnet1d import BasicBlock, Stem
 
@@ -250,6 +254,30 @@ def test_parameters_and_flops_are_the_published_ones_of_resnet18():
 
     assert info.parameters == 11_689_512
     assert info.flops == pytest.approx(2 * 1.82e9, rel=0.01)  # 1.8e9 multiply-adds: He et al. 2015, table 1
+
+
+@pytest.mark.parametrize("name", ["resnet1d", "timm:vit_tiny_patch16_224", "torchvision:squeezenet1_0"])
+def test_a_model_at_hand_is_measured_as_one_that_would_have_to_be_built(name: str):
+    asked: dict[str, Any] = {"num_classes": 3, "head": "linear", "image_size": 224}
+    by_name = describe_model(name, **asked)
+    zoo._costs.clear()
+
+    assert describe_model(name, **asked, built=create_model(name, **asked)) == by_name
+
+
+def test_a_model_is_built_and_measured_without_waiting_for_the_compiler_of_torch():
+    """Its import takes two seconds of every training."""
+    program = """
+import sys
+from plainfilm.models import create_model, describe_model
+asked = {"num_classes": 2, "head": "linear", "image_size": 224}
+model = create_model("torchvision:squeezenet1_0", **asked)
+describe_model("torchvision:squeezenet1_0", **asked, built=model)
+print("torch._dynamo" in sys.modules)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+
+    assert ended.stdout.strip() == "False"
 
 
 def test_the_mean_and_standard_deviation_are_averaged_to_one_channel():

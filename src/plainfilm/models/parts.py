@@ -15,6 +15,7 @@ from plainfilm.errors import UsageError
 from plainfilm.models.heads import ChannelsFirst, ClassToken, GlobalAverage, Headed, TokensAsMap
 
 _USUAL_SIZE = 224
+_QUICK_SIZE = 384  # up to here one image takes less time than the import of torch's compiler, which `meta` needs
 _STAGES = 6  # stem, four stages and head: what a residual network has
 
 
@@ -134,7 +135,9 @@ class _Walk(fx.Interpreter):
 def _cut(model: nn.Module, image_size: int | None) -> nn.Module:
     """The model, as torchvision writes them, up to its last maps or tokens before the classifier."""
     body = _shared_copy(model)
-    twin = _copy(model, _stand_in).eval()
+    # On images smaller than the model's own, its last maps may be 1x1 and look pooled.
+    size = max(image_size or 0, own_size(model))
+    twin = _twin(model, size)
     try:
         graph = _Tracer().trace(twin)
     except fx.proxy.TraceError:
@@ -146,8 +149,7 @@ def _cut(model: nn.Module, image_size: int | None) -> nn.Module:
         if node >= end:
             graph.erase_node(node)
     walk = _Walk(fx.GraphModule(twin, graph))
-    # On images smaller than the model's own, its last maps may be 1x1 and look pooled.
-    _run_on_meta(walk.run, first_channels(model), max(image_size or 0, own_size(model)))
+    _run(walk.run, twin, first_channels(model), size)
     if walk.last is None:
         raise _no_features()
     graph.output(walk.last)
@@ -217,22 +219,34 @@ def _pretrained(model: nn.Module) -> Mapping[str, Any]:
 
 
 def output_shape(features: nn.Module, *, in_channels: int, image_size: int) -> tuple[int, ...]:
-    """The shape of what a module makes of one image; nothing is computed."""
+    """The shape of what a module makes of one image."""
     output, _ = _dry_run(features, in_channels, image_size)
     return tuple(output.shape)
 
 
 def _dry_run(module: nn.Module, in_channels: int, image_size: int) -> tuple[Any, set[str]]:
-    """Run a twin that has shapes but no numbers: what comes out, and the parameters that had a part in it."""
-    twin = _copy(module, _stand_in).eval()
-    output = _run_on_meta(twin, in_channels, image_size)
+    """Run a twin on one image: what comes out, and the parameters that had a part in it."""
+    twin = _twin(module, image_size)
+    output = _run(twin, twin, in_channels, image_size)
     used = {id(tensor) for tensor in _ancestors(output)}
     return output, {name for name, parameter in twin.named_parameters(remove_duplicate=False) if id(parameter) in used}
 
 
-def _run_on_meta(run: Callable[[Tensor], Any], in_channels: int, image_size: int) -> Any:
-    with torch.enable_grad(), torch.device("meta"):
-        return run(torch.empty(1, in_channels, image_size, image_size))
+def _twin(module: nn.Module, image_size: int) -> nn.Module:
+    """The same module to be run on one image of this size: without numbers where they would take long."""
+    own = next((tensor.device.type for tensor in module.state_dict().values()), "meta")
+    return _copy(module, _trainable if own == "cpu" and image_size <= _QUICK_SIZE else _stand_in).eval()
+
+
+def _trainable(tensor: Tensor) -> Tensor:
+    """The same numbers as a tensor of its own, since frozen weights leave no trace of their part."""
+    return nn.Parameter(tensor.detach(), tensor.is_floating_point()) if isinstance(tensor, nn.Parameter) else tensor
+
+
+def _run(run: Callable[[Tensor], Any], twin: nn.Module, in_channels: int, image_size: int) -> Any:
+    device = next((tensor.device for tensor in twin.state_dict().values()), torch.device("meta"))
+    with torch.enable_grad(), device:
+        return run(torch.zeros(1, in_channels, image_size, image_size))
 
 
 def _copy(module: nn.Module, replacement: Callable[[Tensor], Tensor]) -> nn.Module:

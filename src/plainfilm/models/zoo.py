@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cache, lru_cache
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
 from statistics import fmean
@@ -19,12 +19,12 @@ from typing import get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from plainfilm.errors import UsageError, unknown_name
 from plainfilm.models.adapters import Adapter, adapt_to_one_channel
 from plainfilm.models.families import OWN, Architecture, all_names, find_architecture
 from plainfilm.models.heads import SMALLEST_MAP, ConvTop, Head, Headed, LinearHead
+from plainfilm.models.outlines import NothingDrawn, count_flops
 from plainfilm.models.parts import feature_maps, pooled_features
 from plainfilm.models.patterns import Patterns
 from plainfilm.models.weights import fetch_weights, load_weights, read_weights
@@ -32,6 +32,8 @@ from plainfilm.models.weights import fetch_weights, load_weights, read_weights
 logger = logging.getLogger(__name__)
 
 PRETRAINED = "pretrained"
+_tried: set[tuple[object, ...]] = set()  # makes and sizes of models that one image has been through
+_costs: dict[tuple[object, ...], tuple[int, int]] = {}  # parameters and FLOPs by make and size
 _patterns = Patterns(8)  # a training of several folds builds the same model twice for each
 
 
@@ -117,9 +119,11 @@ def create_model(
         model = _assembled(
             backbone, architecture, adapter=adapter, head=head, num_classes=num_classes, image_size=image_size
         )
-    if image_size is not None and try_out:
+    make = (architecture, num_classes, adapter, head, image_size)
+    if image_size is not None and try_out and make not in _tried:
         with _size_refused(architecture, image_size), torch.no_grad():
             model.eval()(torch.zeros(1, 1, image_size, image_size))
+        _tried.add(make)
     return model.train()
 
 
@@ -135,11 +139,12 @@ def outline_model(
     head = _head_for(architecture, head)
     with _size_refused(architecture, image_size):
         backbone = _build_on_meta(architecture, num_classes=num_classes, image_size=image_size)
-        with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), NothingDrawn(), torch.no_grad():
             model = _assembled(
                 backbone, architecture, adapter=adapter, head=head, num_classes=num_classes, image_size=image_size
             ).eval()
-            model(torch.empty(1, 1, image_size, image_size))
+            if (architecture, num_classes, adapter, head, image_size) not in _tried:
+                model(torch.empty(1, 1, image_size, image_size))
     outline: dict[str, Tensor] = model.state_dict()
     return outline
 
@@ -153,6 +158,7 @@ def describe_model(
     weights: str | Path | None = None,
     image_size: int | None = None,
     measure: bool = True,
+    built: nn.Module | None = None,
 ) -> ModelInfo:
     """What one model costs and what its weights may be used for; reads no weights.
 
@@ -164,6 +170,7 @@ def describe_model(
         weights: Where a file is named, `weights` and `licence` of the answer are about that file.
         image_size: None: the model's own size.
         measure: False leaves `parameters` and `flops` None and takes no time; else about a second.
+        built: This model, where it is at hand: it is measured as it stands, in the time of one image.
 
     Raises:
         UsageError: If the name is unknown, or the model cannot take `image_size` or `head`.
@@ -174,9 +181,15 @@ def describe_model(
         info = replace(info, weights=Path(str(weights)).name, licence="not known: a file of the user's")
     if not measure:
         return info
-    parameters, flops = _measured(
-        architecture, num_classes=num_classes, adapter=adapter, head=head, image_size=image_size
-    )
+    head = _head_for(architecture, head)
+    make = (architecture, num_classes, adapter, head, info.input_size)
+    if make not in _costs:
+        _costs[make] = (
+            _cost(built, info.input_size)
+            if built is not None
+            else _measured(architecture, num_classes=num_classes, adapter=adapter, head=head, image_size=image_size)
+        )
+    parameters, flops = _costs[make]
     return replace(info, parameters=parameters, flops=flops)
 
 
@@ -253,7 +266,7 @@ def _build_on_meta(architecture: Architecture, *, num_classes: int, image_size: 
     """The backbone with shapes but no numbers; the random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), NothingDrawn():
                 return architecture.build(num_classes=num_classes, image_size=image_size)
         except NotImplementedError:
             # Some constructors compute with tensors (torchvision's RegNet) and need real ones.
@@ -310,22 +323,25 @@ def _assembled(
     return Headed(_adapted(features, architecture, adapter), ConvTop(channels, num_classes))
 
 
-@cache
 def _measured(
     architecture: Architecture, *, num_classes: int, adapter: Adapter, head: Head, image_size: int | None
 ) -> tuple[int, int]:
     """Parameters of the whole model, and the FLOPs of one image through it."""
     size = image_size or architecture.input_size
-    head = _head_for(architecture, head)
     with _size_refused(architecture, image_size):
         backbone = _build_on_meta(architecture, num_classes=num_classes, image_size=image_size)
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), torch.device("meta"), NothingDrawn():
             model = _assembled(
                 backbone, architecture, adapter=adapter, head=head, num_classes=num_classes, image_size=image_size
             ).eval()
-            with FlopCounterMode(display=False) as counter:
-                model(torch.empty(1, 1, size, size))
-    return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops()
+            return _cost(model, size)
+
+
+def _cost(model: nn.Module, image_size: int) -> tuple[int, int]:
+    """Parameters, and the FLOPs of one image."""
+    parameters = list(model.parameters())
+    image = torch.zeros(1, 1, image_size, image_size, device=parameters[0].device)
+    return sum(parameter.numel() for parameter in parameters), count_flops(model, image)
 
 
 @contextmanager
