@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http
+.PHONY: help demo test tests test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    environment, install, and the main job on synthetic images (about two minutes to run)"
 	@echo "make test    every test of the ordinary run (under ten minutes on two cores)"
 	@echo "make test-long  the few tests that take longest"
-	@echo "make check   lint, format, types, import order"
+	@echo "make check   lint, format, types"
 	@echo "make bench   the benchmarks; needs the real images in ../shared"
 	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without; about an hour"
 	@echo "make bench-recovery  patients recovered from phantoms and from the real slices"
@@ -38,7 +38,10 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/plainfilm demo --output demo --overwrite
 
-test: $(READY) check
+test: $(READY)
+	$(MAKE) --no-print-directory --jobs 2 check tests
+
+tests: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not long"
 
 test-long: $(READY)
@@ -47,8 +50,7 @@ test-long: $(READY)
 check: $(READY)
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/mypy --num-workers 2
-	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/mypy
 
 format: $(READY)
 	$(BIN)/ruff check --fix src tests benchmarks
