@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test tests test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bench-pretrained bit-flips soak bench-dicom clean fuzz-http
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +21,7 @@ help:
 	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about ten minutes"
 	@echo "make bench-bridge  DICOM images in over loopback, reports and overlays out"
 	@echo "make bench-onnx  exported models beside their own: scores and speed; needs ../shared"
+	@echo "make bench-pretrained  what the weights inside are worth on few patients; an hour; needs ../shared"
 	@echo "make bit-flips  1,000 flipped bits in a model's files: is each found"
 	@echo "make bench-dicom  the DICOM files that ship with pydicom: read, refused, and equal to another reader"
 	@echo "make fuzz-http  20,480 malformed requests to the service, then schemathesis (extra fuzz)"
@@ -65,6 +67,9 @@ bench-audit: $(READY)
 
 bench-onnx: $(READY)
 	$(BIN)/python -m benchmarks.onnx_parity ../shared/data ../shared/weights
+
+bench-pretrained: $(READY)
+	$(BIN)/python -m benchmarks.pretrained ../shared/data ../shared/weights
 
 bit-flips: $(READY)
 	$(BIN)/python -m benchmarks.bit_flips

@@ -245,7 +245,8 @@ def test_the_models_of_the_papers_are_listed_with_their_costs():
         "vit",
     } <= infos.keys()
     assert all(info.parameters and info.flops and info.licence and info.source for info in infos.values())
-    assert infos["resnet1d"].weights == "none"
+    assert infos["resnet1d"].weights == "resnet1d.safetensors inside plainfilm"
+    assert infos["conv-top"].weights == "none"
     assert infos["resnet50-1d"].weights == "timm/resnet50.tv_in1k/model.safetensors"
 
 
@@ -546,7 +547,7 @@ def test_an_absent_file_is_said_to_be_absent(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "mend"),
     [
-        ("resnet1d", "from scratch"),
+        ("conv-top", "from scratch"),
         ("torchvision:resnet50", "'timm:resnet50.tv_in1k'"),
         ("torchvision:squeezenet1_0", ".safetensors file"),
     ],

@@ -1,6 +1,9 @@
 """Weights without patients: what is generated, and what a pretraining leaves behind."""
 
 import json
+import shutil
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,13 +11,18 @@ import torch
 from safetensors.torch import load_file
 
 import plainfilm
+from plainfilm.cli import run as run_command
+from plainfilm.config import RunOptions
 from plainfilm.data.phantoms import PhantomOptions, write_phantoms
 from plainfilm.errors import PlainfilmError
 from plainfilm.models import create_model
+from plainfilm.models.shipped import ShippedFile
 from plainfilm.pretraining.acquisition import acquire
 from plainfilm.pretraining.examples import generated
 from plainfilm.pretraining.formulas import FAMILIES
 from plainfilm.pretraining.options import FAMILY_NAMES, PretrainOptions
+from plainfilm.storage import sha256_of
+from small_runs import train_small, write_small_data
 
 TINY = PretrainOptions(epochs=2, epoch_images=128, image_size=32, batch_size=32)
 
@@ -179,3 +187,108 @@ def test_a_network_of_three_channels_is_refused(tmp_path):
 def test_an_unknown_family_is_named_with_the_nearest():
     with pytest.raises(ValueError, match="fractals"):
         PretrainOptions(families=("fractal",))
+
+
+# --- the weights inside plainfilm -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A copy of the weights inside plainfilm, which may be spoilt."""
+    from plainfilm.models import shipped
+
+    folder = tmp_path / "pretrained"
+    shutil.copytree(Path(plainfilm.__file__).parent / "models" / "pretrained", folder)
+    monkeypatch.setattr(shipped, "FOLDER", folder)
+    return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Whoever opens a socket fails."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+
+
+def code_of(call, *arguments, **options):
+    with pytest.raises(PlainfilmError) as refused:
+        call(*arguments, **options)
+    return refused.value.code
+
+
+@pytest.mark.parametrize("asked", ["shipped", "pretrained"])
+def test_resnet1d_begins_from_the_weights_inside_plainfilm(asked, no_network):
+    tensors = load_file(Path(plainfilm.__file__).parent / "models" / "pretrained" / "resnet1d.safetensors")
+    model = create_model("resnet1d", num_classes=3, weights=asked).state_dict()
+
+    assert {name for name in model if name not in tensors} == {"head.weight", "head.bias"}
+    assert all(torch.equal(model[name], tensor) for name, tensor in tensors.items())
+
+
+def test_their_recipe_and_card_are_those_of_the_file():
+    folder = Path(plainfilm.__file__).parent / "models" / "pretrained"
+    recipe = ShippedFile("resnet1d").recipe()
+
+    assert recipe["sha256"] == sha256_of(folder / "resnet1d.safetensors")
+    assert recipe["sha256"] in (folder / "resnet1d.md").read_text()
+    assert recipe["options"]["model"] == "resnet1d"
+    assert PretrainOptions.model_validate(recipe["options"]).model_dump(mode="json") == recipe["options"]
+    assert recipe["learnt_from"].startswith("generated images")
+    assert (folder / "resnet1d.safetensors").stat().st_size <= 12_000_000
+
+
+def test_weights_whose_hash_differs_are_refused(installed):
+    path = installed / "resnet1d.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+    assert code_of(create_model, "resnet1d", num_classes=2, weights="shipped") == "BUN_DAMAGED"
+
+
+@pytest.mark.parametrize("name", ["resnet1d.safetensors", "resnet1d.json"])
+def test_an_installation_without_one_of_the_files_is_refused(installed, name):
+    (installed / name).unlink()
+
+    assert code_of(create_model, "resnet1d", num_classes=2, weights="shipped") == "BUN_MISSING"
+
+
+def test_a_damaged_recipe_is_refused(installed):
+    (installed / "resnet1d.json").write_text("{")
+
+    assert code_of(create_model, "resnet1d", num_classes=2, weights="shipped") == "BUN_DAMAGED"
+
+
+def test_training_begins_from_them_and_the_report_says_so(tmp_path, no_network):
+    run = train_small(write_small_data(tmp_path / "data"), tmp_path / "run", pretrained=True, epochs=1)
+    facts = json.loads(run.facts.read_text())
+
+    assert facts["model"]["weights"] == "resnet1d.safetensors inside plainfilm"
+    assert facts["model"]["licence"].startswith("Apache-2.0")
+    assert "mean and SD of the weights" in facts["folds"][0]["preprocessing"]
+    assert "resnet1d.safetensors inside plainfilm" in (run.folder / "report.html").read_text()
+
+
+def test_a_model_without_weights_inside_is_refused_before_anything_is_written(tmp_path):
+    manifest = write_small_data(tmp_path / "data")
+
+    code = code_of(train_small, manifest, tmp_path / "run", model="lenet5", pretrained=True)
+
+    assert code == "NO_WEIGHTS"
+    assert not (tmp_path / "run").exists()
+    options = RunOptions.from_flat({"model": "lenet5", "pretrained": True})
+    assert code_of(plainfilm.verbs.plan, manifest, options) == "NO_WEIGHTS"
+
+
+def test_two_beginnings_at_once_are_refused():
+    assert code_of(RunOptions.from_flat, {"pretrained": True, "weights": "w.safetensors"}) == "OPT_INVALID"
+
+
+def test_the_command_takes_the_flag(tmp_path, capsys):
+    status = run_command(["train", str(tmp_path), "--model", "lenet5", "--pretrained", "--weights", "pretrained"])
+
+    assert status == 2
+    assert "one of the two" in capsys.readouterr().err

@@ -17,7 +17,14 @@ from plainfilm.summaries import scan_summary
 PHANTOMS = PhantomOptions(
     kind="brain", patients=100, images_per_patient=10, classes=("healthy", "ill"), size=64, effect=0.3, seed=1
 )
-TRAINING = {"image_size": PHANTOMS.size, "epochs": 8, "batch_size": 32, "learning_rate": 0.002, "augment": False}
+TRAINING = {
+    "pretrained": True,
+    "image_size": PHANTOMS.size,
+    "epochs": 8,
+    "batch_size": 32,
+    "learning_rate": 0.002,
+    "augment": False,
+}
 
 
 def demonstrate(folder: Path, *, overwrite: bool, progress: Progress) -> str:
@@ -37,7 +44,7 @@ def demonstrate(folder: Path, *, overwrite: bool, progress: Progress) -> str:
     accuracy: dict[str, Measure] = {}
     headline = None
     for split in ("image", "patient"):
-        progress.say(f"training resnet1d, split by {split}")
+        progress.say(f"training resnet1d from the weights inside plainfilm, split by {split}")
         run = verbs.train(
             table,
             RunOptions.from_flat({"split": split, "gallery": split == "patient", **TRAINING}),

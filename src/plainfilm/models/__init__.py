@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plainfilm.models.adapters import Adapter, adapt_to_one_channel
     from plainfilm.models.classic import LeNet5, MultiLayerPerceptron, Perceptron
+    from plainfilm.models.first_weights import PRETRAINED
     from plainfilm.models.heads import ConvTop, Head, Headed, LinearHead
     from plainfilm.models.parts import (
         feature_maps,
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
         unfreeze_backbone,
     )
     from plainfilm.models.resnet1d import ResNet1d
-    from plainfilm.models.zoo import PRETRAINED, ModelInfo, create_model, describe_model, list_models, outline_model
+    from plainfilm.models.zoo import ModelInfo, create_model, describe_model, list_models, outline_model
 
 _HOME = {
-    "PRETRAINED": "zoo",
+    "PRETRAINED": "first_weights",
     "Adapter": "adapters",
     "ConvTop": "heads",
     "Head": "heads",

@@ -14,6 +14,7 @@ from plainfilm.models.classic import LeNet5, MultiLayerPerceptron, Perceptron
 from plainfilm.models.heads import ConvTop, Head
 from plainfilm.models.imports import import_torchvision
 from plainfilm.models.resnet1d import ResNet1d
+from plainfilm.models.shipped import ShippedFile
 from plainfilm.models.weights import HubFile
 
 _FREE_LICENCES = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0"}
@@ -42,6 +43,7 @@ class Architecture:
     source: str
     summary: str
     own_head: Head = "own"
+    shipped: ShippedFile | None = None  # weights inside the package, instead of the hub's
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,14 @@ def _from_scratch(
 
 
 def _resnet1d() -> Architecture:
-    return _from_scratch(
+    network = _from_scratch(
         "resnet1d",
         lambda num_classes, image_size: ResNet1d(num_classes),
         input_size=128,
         source="Ilyassov (2024), section 3.2, and He et al. (2015), arXiv 1512.03385",
-        summary="Residual network for one channel at 128x128, trained from scratch.",
+        summary="Residual network for one channel at 128x128, from scratch or from generated images.",
     )
+    return replace(network, shipped=ShippedFile("resnet1d"), licence="Apache-2.0 (code and weights)")
 
 
 def _resnet50_1d() -> Architecture:

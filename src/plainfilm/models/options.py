@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SHIPPED = "shipped"  # as first weights: those inside plainfilm
 
 
 class ModelOptions(BaseModel):
@@ -23,7 +25,13 @@ class ModelOptions(BaseModel):
     )
     weights: str | None = Field(
         None,
-        description="'pretrained' for the weights of the model's own hub, or a .safetensors file; by default none.",
+        description="'pretrained' for the weights that come with plainfilm or lie on the model's own hub, or a "
+        ".safetensors file; by default none.",
+    )
+    pretrained: bool = Field(
+        False,
+        description="Begin from the weights inside plainfilm, made from generated images; resnet1d has some. It needs "
+        "no network.",
     )
     image_size: int | None = Field(
         None,
@@ -31,3 +39,16 @@ class ModelOptions(BaseModel):
         le=4096,
         description="Height and width the images are fitted to; by default the model's own.",
     )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.pretrained and self.weights is not None:
+            raise ValueError(
+                "pretrained begins from the weights inside plainfilm, and weights names others; give one of the two"
+            )
+        return self
+
+    @property
+    def first_weights(self) -> str | None:
+        """What training begins from, for `create_model`; None: random numbers."""
+        return SHIPPED if self.pretrained else self.weights

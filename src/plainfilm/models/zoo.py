@@ -6,7 +6,6 @@ the name, the model takes one channel, `(batch, 1, height, width)`, and returns 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,15 +22,14 @@ from torch import Tensor, nn
 from plainfilm.errors import UsageError, unknown_name
 from plainfilm.models.adapters import Adapter, adapt_to_one_channel
 from plainfilm.models.families import OWN, Architecture, all_names, find_architecture
+from plainfilm.models.first_weights import PRETRAINED, read_first_weights, shipped_file
 from plainfilm.models.heads import SMALLEST_MAP, ConvTop, Head, Headed, LinearHead
+from plainfilm.models.options import SHIPPED
 from plainfilm.models.outlines import NothingDrawn, count_flops
 from plainfilm.models.parts import feature_maps, pooled_features
 from plainfilm.models.patterns import Patterns
-from plainfilm.models.weights import fetch_weights, load_weights, read_weights
+from plainfilm.models.weights import load_weights
 
-logger = logging.getLogger(__name__)
-
-PRETRAINED = "pretrained"
 _tried: set[tuple[object, ...]] = set()  # makes and sizes of models that one image has been through
 _costs: dict[tuple[object, ...], tuple[int, int]] = {}  # parameters and FLOPs by make and size
 _patterns = Patterns(8)  # a training of several folds builds the same model twice for each
@@ -49,8 +47,8 @@ class ModelInfo:
         input_size: Height and width of the images it was made for, or was asked about; `flops` is for it.
         mean: To subtract from images in [0, 1]: the average over the channels of the pretraining.
         std: To divide by, likewise.
-        weights: What `weights="pretrained"` fetches from the hub, `HUB_ID/FILE`, or `"none"`; the file's
-            name, where one was asked about.
+        weights: What `weights="pretrained"` reads inside plainfilm or fetches from the hub, `HUB_ID/FILE`, or
+            `"none"`; the file's name, where one was asked about.
         licence: Of those weights; of the code where there are none.
         source: Where the model comes from: library, paper.
         summary: One sentence.
@@ -89,16 +87,17 @@ def create_model(
             `inceptionv3-top`, the convolutional head. `linear`: one linear layer on pooled features. `conv`: a
             small convolutional network on the last feature maps, see `ConvTop`. For the last two the model is a
             `Headed`, and the weights of its own classifier are not kept.
-        weights: None: random. `"pretrained"`: those the hub has for this name, from the local cache where
-            they lie there. A path: a `.safetensors` file with the backbone's names in timm or torchvision.
+        weights: None: random. `"shipped"`: those inside plainfilm. `"pretrained"`: those, or else what the hub has
+            for this name, from the local cache where they lie there. A path: a `.safetensors` file with the
+            backbone's names in timm or torchvision.
             A classifier head made for another number of classes is left random, and logged.
         image_size: Height and width of the images, to shape models that need to know, and to refuse a
             model that cannot take them. None: the model's own size.
         try_out: Show it one empty image of that size, and refuse a model that cannot take it.
 
     Raises:
-        UsageError: If the name is unknown, has no weights to fetch, cannot take `image_size`, or has no features
-            that `head` could stand on (`NO_FEATURES`, `NO_FEATURE_MAPS`, `HEAD_SIZE`).
+        UsageError: If the name is unknown, has no weights to begin from (`NO_WEIGHTS`), cannot take `image_size`,
+            or has no features that `head` could stand on (`NO_FEATURES`, `NO_FEATURE_MAPS`, `HEAD_SIZE`).
         BundleError: If the weights file is unsafe, damaged or made for another model.
         ResourceError: `RES_DOWNLOAD`, if the hub's weights are neither in the cache nor to be had.
     """
@@ -106,7 +105,7 @@ def create_model(
         raise UsageError(f"num_classes must be 1 or more, got {num_classes}.")
     architecture = find_architecture(name)
     head = _head_for(architecture, head)
-    state = None if weights is None else _weights(architecture, weights)
+    state = None if weights is None else read_first_weights(architecture, weights)
     with _size_refused(architecture, image_size):
         backbone = architecture.build(num_classes=num_classes, image_size=image_size)
     if state is not None:
@@ -173,11 +172,14 @@ def describe_model(
         built: This model, where it is at hand: it is measured as it stands, in the time of one image.
 
     Raises:
-        UsageError: If the name is unknown, or the model cannot take `image_size` or `head`.
+        UsageError: If the name is unknown, has no weights inside plainfilm and is asked for them (`NO_WEIGHTS`), or
+            cannot take `image_size` or `head`.
     """
     architecture = find_architecture(name)
     info = replace(_info(architecture), input_size=image_size or architecture.input_size)
-    if weights not in (None, PRETRAINED):
+    if weights == SHIPPED:
+        shipped_file(architecture)
+    elif weights not in (None, PRETRAINED):
         info = replace(info, weights=Path(str(weights)).name, licence="not known: a file of the user's")
     if not measure:
         return info
@@ -219,26 +221,11 @@ def _info(architecture: Architecture) -> ModelInfo:
         input_size=architecture.input_size,
         mean=fmean(architecture.mean),
         std=fmean(architecture.std),
-        weights=str(architecture.hub_file or "none"),
+        weights=str(architecture.shipped or architecture.hub_file or "none"),
         licence=architecture.licence,
         source=architecture.source,
         summary=architecture.summary,
     )
-
-
-def _weights(architecture: Architecture, weights: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, or of what the hub has for this name."""
-    if weights != PRETRAINED:
-        return read_weights(Path(weights), shown=str(weights))
-    file = architecture.hub_file
-    if file is None:
-        raise UsageError(
-            f"{architecture.name} has no pretrained weights to fetch. {architecture.no_weights()}",
-            code="NO_WEIGHTS",
-        )
-    if "non-commercial" in architecture.licence:
-        logger.warning("The weights of %s are under %s.", architecture.name, architecture.licence)
-    return read_weights(fetch_weights(file), shown=str(file))
 
 
 def _classifier_names(

@@ -23,6 +23,7 @@ from plainfilm.data.pixels import PixelStore
 from plainfilm.data.splits import SplitPlan
 from plainfilm.data.table import Table
 from plainfilm.measures import Evaluation, plural
+from plainfilm.models.options import SHIPPED
 from plainfilm.plots.explanation import overlay as heat_overlay
 from plainfilm.plots.explanation import picture_png
 from plainfilm.prediction import Predictions
@@ -68,6 +69,7 @@ def describe_run(
         adapter=options.model.adapter,
         image_size=options.model.image_size or describe_model(name, measure=False).input_size,
         head=folds[0]["head"] if folds else options.model.head,
+        weights=SHIPPED if options.model.pretrained else None,
     )
     return {
         "plainfilm": __version__,
@@ -88,8 +90,8 @@ def describe_run(
             "parameters": model.parameters,
             "flops": model.flops,
             "input_size": model.input_size,
-            "weights": options.model.weights or "random",
-            "licence": model.licence if options.model.weights else "none needed",
+            "weights": model.weights if options.model.pretrained else options.model.weights or "random",
+            "licence": model.licence if options.model.first_weights else "none needed",
         },
         "options": options.model_dump(mode="json"),
         "folds": [dict(fold) for fold in folds],

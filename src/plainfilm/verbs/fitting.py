@@ -67,7 +67,7 @@ def train_fold(
         training,
         fitting=options.fitting,
         options=options.intensity,
-        pretrained=(described.mean, described.std) if options.model.weights else None,
+        pretrained=(described.mean, described.std) if options.model.first_weights else None,
         window=options.source.window,
         seed=options.training.seed,
     )
@@ -112,7 +112,7 @@ def train_fold(
         classes=classes,
         preprocessing=preprocessing,
         data=card.fingerprint(table, fold),
-        weights_licence=described.licence if options.model.weights else "",
+        weights_licence=described.licence if options.model.first_weights else "",
         split_unit=plan.unit,
     )
     measured = describe_model(
@@ -207,7 +207,7 @@ def _build(options: RunOptions, *, num_classes: int, image_size: int) -> tuple[n
             options.model.model,
             num_classes=num_classes,
             adapter=options.model.adapter,
-            weights=options.model.weights,
+            weights=options.model.first_weights,
             image_size=image_size,
             head=head,
         )

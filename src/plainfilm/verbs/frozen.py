@@ -58,14 +58,14 @@ def frozen_backbone(
 
     try:
         if asked.audit.backbone is None and trained is not None and trained.training.trains_features:
-            if bundle is None or trained.model.weights is None:
+            if bundle is None or trained.model.first_weights is None:
                 return Frozen()  # a frozen backbone of random weights tells no texture from another
             preprocessing, called = bundle.config.preprocessing, trained.model.model
             backbone = pooled_features(bundle.model)
         else:
             name, weights, adapter = asked.audit.backbone, asked.audit.backbone_weights, asked.model.adapter
-            if name is None and trained is not None and trained.model.weights is not None:
-                name, weights, adapter = trained.model.model, trained.model.weights, trained.model.adapter
+            if name is None and trained is not None and trained.model.first_weights is not None:
+                name, weights, adapter = trained.model.model, trained.model.first_weights, trained.model.adapter
             if name is None:
                 return Frozen()
             if weights is None:

@@ -109,4 +109,5 @@ def _began_from(config: BundleConfig) -> str | None:
         return None
     if described.weights == "none" or config.weights_licence != described.licence:
         return None
-    return described.weights.rpartition("/")[0].partition("@")[0]
+    # Weights inside plainfilm have no repository.
+    return described.weights.rpartition("/")[0].partition("@")[0] or None

@@ -196,7 +196,8 @@ def _prepare(
     """Read the images and divide them, with their patients if they had to be recovered; nothing is written."""
     from plainfilm.models import describe_model
 
-    side = options.model.image_size or describe_model(options.model.model, measure=False).input_size
+    described = describe_model(options.model.model, weights=options.model.first_weights, measure=False)
+    side = options.model.image_size or described.input_size
     listing = list_images(data, options.source)
     table, pixels = scan_listing(
         listing,
