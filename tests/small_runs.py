@@ -30,7 +30,7 @@ from plainfilm.training.loop import FitResult, fit
 from plainfilm.training.options import TrainingOptions
 
 SIZES = {"image_size": 32, "batch_size": 16, "epochs": 2, "workers": 0, "device": "cpu"}
-SMALL = {**SIZES, "audit": False}  # what the audit says has tests of its own
+SMALL = {**SIZES, "audit": False, "gallery": False}  # what both say has tests of its own
 SMALL_FLAGS = [part for name, value in SIZES.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 SMALL_FLAGS += ["--no-audit"]
 

@@ -87,9 +87,17 @@ def _draw_training(history: pd.DataFrame, chosen_epoch: int | None) -> Drawing:
     with_rate = _has_any(history, "learning_rate")
     columns = max(len(metrics), 1)
     with house_style():
-        figure = Figure(figsize=(FULL_WIDTH, 3.5 if with_rate else 2.9), layout="constrained")
+        height = 3.5 if with_rate else 2.9
+        figure = Figure(figsize=(FULL_WIDTH, height))
         ratios = [4.2, 1] if with_rate else [1]
         axes = figure.subplots(len(ratios), columns, squeeze=False, sharex=True, height_ratios=ratios)
+        # Room for numbers of at most six signs, given in inches: to find it out takes as long as to draw.
+        beside = 0.74
+        width = (FULL_WIDTH - 0.08) / columns - beside
+        figure.subplots_adjust(
+            left=beside / FULL_WIDTH, right=1 - 0.08 / FULL_WIDTH, bottom=0.46 / height, top=1 - 0.3 / height,
+            wspace=beside / width, hspace=0.1,
+        )  # fmt: skip
         for ax, name in zip(axes[0], metrics, strict=False):
             _epoch_lines(ax, history, name, chosen_epoch)
         if with_rate:
