@@ -49,6 +49,16 @@ def audited(data: Path, **options):
     return verbs.audit(data, RunOptions.from_flat({"workers": 0, **options}))
 
 
+def test_images_without_any_label_are_audited_for_what_needs_none(films: Path, tmp_path: Path):
+    for number, image in enumerate(sorted(films.parent.rglob("*.png"))[:6]):
+        shutil.copyfile(image, tmp_path / f"{number}.png")
+
+    audit = audited(tmp_path)
+
+    assert audit.n_images == 6
+    assert audit.finding("B1").verdict == "NOT ASSESSABLE"
+
+
 def test_clean_images_fail_no_check(films: Path):
     audit = audited(films)
 

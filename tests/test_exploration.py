@@ -197,6 +197,12 @@ def test_tsne_keeps_blobs_apart_and_images_outside_the_sample_have_no_place():
     assert "60 of 75" in found.settings
 
 
+def test_tsne_embeds_images_that_differ_in_one_way_alone():
+    found = embed_tsne(np.arange(18.0)[:, None], perplexity=None, rate=None, most=100, seed=0)
+
+    assert np.isfinite(found.coordinates).all()
+
+
 def test_tsne_embeds_three_images_and_refuses_a_perplexity_they_cannot_have():
     few = noise(3, 2).astype(float)
 

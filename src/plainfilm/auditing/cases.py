@@ -105,7 +105,7 @@ def cases_of(subject: Subject, *, min_patients: int, among: Bools | None = None)
     usable = (y >= 0) if among is None else (y >= 0) & among
     pairs = np.unique(np.stack([y[usable], group[usable]]), axis=1)
     enough = np.bincount(pairs[0], minlength=len(subject.classes)) >= min_patients
-    rows = np.flatnonzero(usable & enough[y])
+    rows = np.flatnonzero(usable & np.append(enough, False)[y])  # -1, no label, is the one put at the end
     kept = np.flatnonzero(enough)
     return Cases(
         rows=rows,

@@ -59,6 +59,8 @@ def check_learning_curve(
     if subject.pixels is None or not subject.knows_patients:
         return found("NOT ASSESSABLE", "Images of known patients are needed.")
     labelled = np.flatnonzero(subject.y >= 0)
+    if not len(labelled):
+        return found("NOT ASSESSABLE", "No image has a label.")
     features = unit_vectors(thumbnails(subject.pixels.take(labelled), SIDE))
     try:
         drawn = learning_curve(features, subject.y[labelled], subject.group[labelled], curve, progress=progress)

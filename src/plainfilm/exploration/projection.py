@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -278,7 +278,8 @@ def embed_tsne(plain: Floats, *, perplexity: float | None, rate: float | None, m
         )
     near = plain[rows, :MOST_NEIGHBOUR_COMPONENTS]
     used = perplexity if perplexity is not None else min(30.0, (len(rows) - 1) / 3)
-    tsne = TSNE(perplexity=used, learning_rate="auto" if rate is None else rate, random_state=seed)
+    start: Literal["pca", "random"] = "pca" if near.shape[1] > 1 else "random"  # one component spans no plane
+    tsne = TSNE(perplexity=used, learning_rate="auto" if rate is None else rate, init=start, random_state=seed)
     points = np.full((len(plain), 2), np.nan)
     points[rows] = tsne.fit_transform(near)
     settings = f"perplexity {used:g}, learning rate {'auto' if rate is None else f'{rate:g}'}"
