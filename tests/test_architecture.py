@@ -24,6 +24,7 @@ ORDER = (
     "novelty",
     "learning_curve",
     "data",
+    "drift",
     "models",
     "training",
     "pretraining",

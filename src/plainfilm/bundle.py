@@ -16,6 +16,7 @@ from plainfilm import __version__
 from plainfilm.abstention import Abstention
 from plainfilm.calibration import Calibration
 from plainfilm.data.preprocessing import Preprocessing
+from plainfilm.drift import DriftRule, Statistics, check_statistics
 from plainfilm.errors import BundleError, UsageError
 from plainfilm.novelty import Gate, Reference
 from plainfilm.storage import (
@@ -39,9 +40,10 @@ SCHEMA = 1
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 NOVELTY = "novelty.safetensors"
+DRIFT = "drift.safetensors"
 ONNX = "model.onnx"
 CARD = "README.md"
-BUNDLE_FILES = (WEIGHTS, CONFIG, NOVELTY, ONNX, MANIFEST)
+BUNDLE_FILES = (WEIGHTS, CONFIG, NOVELTY, DRIFT, ONNX, MANIFEST)
 FOR_PEOPLE = (".md", ".txt")  # what else may lie in a bundle, such as a licence; nothing reads it
 MAX_CONFIG_BYTES = 16 << 20
 MAX_HEADER_BYTES = 16 << 20
@@ -74,6 +76,7 @@ class BundleConfig(BaseModel):
         calibration: What is done to the scores.
         abstention: When nothing is said.
         novelty: Which images are unlike those of the training; the features to compare with are in a file beside.
+        drift: When a whole batch is; the statistics to compare with are in a file beside.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +94,7 @@ class BundleConfig(BaseModel):
     calibration: Calibration = Calibration()
     abstention: Abstention = Abstention()
     novelty: Gate = Gate()
+    drift: DriftRule = DriftRule()
 
 
 @dataclass(frozen=True)
@@ -108,13 +112,16 @@ def save_bundle(
     *,
     card: str,
     reference: Reference | None = None,
+    statistics: Statistics | None = None,
 ) -> None:
     """Write `model.safetensors`, `config.json`, the model card `README.md` and, last, a manifest of all but the card.
 
-    With a reference also `novelty.safetensors`: features of training images, by which unlike ones are known.
+    With a reference also `novelty.safetensors`: features of training images, by which unlike ones are known. With
+    statistics also `drift.safetensors`: those of training images, one of each patient.
 
     The class names are in the weights' file too: scores in another order than their names are the worst of errors.
     """
+    from safetensors.numpy import save as save_arrays
     from safetensors.torch import save
 
     make_folder(folder)
@@ -127,14 +134,16 @@ def save_bundle(
     write_bytes(folder / WEIGHTS, data)
     write_text(folder / "README.md", card)
     write_json(folder / CONFIG, config.model_copy(update={"weights_sha256": digest}).model_dump(mode="json"))
-    delete(folder / NOVELTY)
     delete(folder / ONNX)  # of other weights
-    if reference is not None:
-        from safetensors.numpy import save as save_arrays
-
-        arrays = {name: np.ascontiguousarray(value) for name, value in reference.tensors().items()}
-        write_bytes(folder / NOVELTY, save_arrays(arrays))
-    write_manifest(folder, [WEIGHTS, CONFIG, *([NOVELTY] if reference is not None else [])])
+    further = {
+        NOVELTY: None if reference is None else reference.tensors(),
+        DRIFT: None if statistics is None else {"statistics": statistics},
+    }
+    for name, arrays in further.items():
+        delete(folder / name)
+        if arrays is not None:
+            write_bytes(folder / name, save_arrays({key: np.ascontiguousarray(array) for key, array in arrays.items()}))
+    write_manifest(folder, [WEIGHTS, CONFIG, *(name for name, arrays in further.items() if arrays is not None)])
 
 
 def load_reference(folder: Path) -> Reference:
@@ -143,14 +152,28 @@ def load_reference(folder: Path) -> Reference:
     Raises:
         BundleError: `BUN_MISSING` or `BUN_DAMAGED`.
     """
+    return Reference.from_tensors(_read_arrays(folder, NOVELTY))
+
+
+def load_statistics(folder: Path, rule: DriftRule) -> Statistics:
+    """What a batch of new images is compared with.
+
+    Raises:
+        BundleError: `BUN_MISSING`, `BUN_DAMAGED`, `BUN_SHAPE` or `BUN_NOT_FINITE`.
+    """
+    return check_statistics(_read_arrays(folder, DRIFT).get("statistics", np.zeros(0)), rule)
+
+
+def _read_arrays(folder: Path, name: str) -> dict[str, Any]:
+    """The arrays of a file that the manifest knows."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    verify_manifest(folder, required=[NOVELTY], unchecked=[WEIGHTS])
+    verify_manifest(folder, required=[name], unchecked=[WEIGHTS])
     try:
-        return Reference.from_tensors(load((folder / NOVELTY).read_bytes()))
+        return load((folder / name).read_bytes())
     except (OSError, SafetensorError):
-        raise BundleError(f"'{NOVELTY}' is not sound safetensors.", code="BUN_DAMAGED") from None
+        raise BundleError(f"'{name}' is not sound safetensors.", code="BUN_DAMAGED") from None
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -233,8 +256,9 @@ def read_config(folder: Path) -> BundleConfig:
     _check_contents(folder)
     # `load_bundle` hashes the weights
     named = verify_manifest(folder, required=[WEIGHTS, CONFIG], allowed=BUNDLE_FILES, unchecked=[WEIGHTS])
-    if NOVELTY not in named and (folder / NOVELTY).exists():
-        raise BundleError(f"'{MANIFEST}' does not name '{NOVELTY}'.", code="BUN_EXTRA")
+    for name in (NOVELTY, DRIFT):
+        if name not in named and (folder / name).exists():
+            raise BundleError(f"'{MANIFEST}' does not name '{name}'.", code="BUN_EXTRA")
     raw = read_json(path)
     if not isinstance(raw, dict) or raw.get("schema_version") != SCHEMA:
         found = raw.get("schema_version") if isinstance(raw, dict) else None

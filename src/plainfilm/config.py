@@ -18,6 +18,7 @@ from plainfilm.data.augment import AugmentOptions
 from plainfilm.data.preprocessing import FittingOptions, IntensityOptions
 from plainfilm.data.sources import SourceOptions
 from plainfilm.data.splits import SplitOptions
+from plainfilm.drift import DriftOptions
 from plainfilm.errors import UsageError, nearest_name
 from plainfilm.measures import EvaluationOptions, SubgroupOptions
 from plainfilm.models.options import ModelOptions
@@ -56,6 +57,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "training": TrainingOptions,
     "abstention": AbstentionOptions,
     "novelty": NoveltyOptions,
+    "drift": DriftOptions,
     "evaluation": EvaluationOptions,
     "operating": OperatingOptions,
     "audit": AuditOptions,
@@ -81,6 +83,7 @@ class RunOptions(BaseModel):
     training: TrainingOptions = TrainingOptions()
     abstention: AbstentionOptions = AbstentionOptions()
     novelty: NoveltyOptions = NoveltyOptions()
+    drift: DriftOptions = DriftOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     operating: OperatingOptions = OperatingOptions()
     audit: AuditOptions = AuditOptions()

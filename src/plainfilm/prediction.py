@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from plainfilm.abstention import Abstention
     from plainfilm.bundle import Bundle
     from plainfilm.data.pixels import PixelStore
+    from plainfilm.drift import Drift
 
 SCORE_PREFIX = "score_"
 SET_SEPARATOR = " | "  # between the classes of a set
@@ -41,11 +42,13 @@ class Predictions:
             not known), `patient_id` (text, or missing where it is not known), `split`. From a model that may abstain
             also `set` (the classes that it may be), `answer` (its class, if it is one) and `abstains` (`yes`, `no`).
         scores: `(n_images, n_classes)` float64; each row is a probability distribution.
+        drift: Whether these images together differ from the training images; None where nobody asked, and of a part.
     """
 
     classes: tuple[str, ...]
     table: pd.DataFrame
     scores: npt.NDArray[np.float64]
+    drift: Drift | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -92,7 +95,8 @@ class Predictions:
         if path.suffix.lower() == ".json":
             rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
             failures = [{"path": item.path, "code": item.code, "detail": item.detail} for item in refused]
-            write_json(path, {"classes": list(self.classes), "predictions": rows, "refused": failures})
+            facts = {"classes": list(self.classes), "predictions": rows, "refused": failures}
+            write_json(path, facts | ({} if self.drift is None else {"drift": self.drift.to_json()}))
         else:
             extra = pd.DataFrame([{"path": item.path, "refused": item.code} for item in refused], dtype=object)
             write_text(path, safe_csv(pd.concat([frame, extra], ignore_index=True) if refused else frame))

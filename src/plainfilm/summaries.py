@@ -124,7 +124,8 @@ def _operating_lines(point: OperatingPoint) -> list[str]:
         return [f"{title}: no threshold: {point.reason}"]
     chosen = f"{point.n_positive} positive and {point.n_negative} other validation patients"
     caution = f"; {point.reason}" if point.reason else ""
-    lines = [f"{title}: score from {point.threshold:.3f}, chosen on {chosen}{caution}"]
+    where = f"at least {chosen} of each fold" if point.folds else chosen
+    lines = [f"{title}: score from {point.chosen}, chosen on {where}{caution}"]
     for measure in point.measures:
         stated = point.prevalence is not None and measure.name in ("ppv", "npv")
         name = f"{measure.name} at {100 * (point.prevalence or 0):.3g} %" if stated else measure.name
@@ -167,4 +168,6 @@ def prediction_summary(predictions: Predictions, table: Table) -> str:
     if "unlike_training" in predictions.table.columns:
         unlike = int((predictions.table["unlike_training"] == "yes").sum())
         lines.append(f"unlike the training images: {unlike:,}")
+    if predictions.drift is not None and predictions.drift.auc is not None:
+        lines.append(predictions.drift.in_words())
     return "\n".join([*lines, *_left_out(table)])

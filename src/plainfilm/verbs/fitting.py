@@ -22,6 +22,7 @@ from plainfilm.reporting.history import LiveHistory, write_history
 from plainfilm.runs import Run
 from plainfilm.storage import make_folder
 from plainfilm.verbs.calibrating import calibrated
+from plainfilm.verbs.drifting import learn_statistics
 from plainfilm.verbs.gating import learn_gate
 
 if TYPE_CHECKING:
@@ -125,10 +126,13 @@ def train_fold(
     )
     save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, measured))
     reference = None
+    statistics, rule = learn_statistics(pixels, fold, plan, options.drift)
+    config = config.model_copy(update={"drift": rule})
     codes = np.unique(plan.groups.astype(str), return_inverse=True)[1]
     if len(fold.calibration):
         kept = fold.calibration
-        config = calibrated(place / "bundle", pixels.take(kept), labels[kept], codes[kept], options, progress=progress)
+        fitted = calibrated(place / "bundle", pixels.take(kept), labels[kept], codes[kept], options, progress=progress)
+        config = fitted.model_copy(update={"drift": rule})
     if len(plan.folds) == 1 and plan.tested_on == "test" and plan.unit == "patient":
         gate, reference = learn_gate(
             place / "bundle",
@@ -144,11 +148,19 @@ def train_fold(
             progress=progress,
         )
         config = config.model_copy(update={"novelty": gate})
-    save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, measured), reference=reference)
+    save_bundle(
+        place / "bundle",
+        result.weights,
+        config,
+        card=card.model_card(config, measured),
+        reference=reference,
+        statistics=statistics,
+    )
     return {
         "calibration": config.calibration.model_dump(),
         "abstention": config.abstention.model_dump(),
         "novelty": config.novelty.model_dump(),
+        "drift": config.drift.model_dump(),
         "chosen_epoch": result.chosen_epoch,
         "epochs": len(result.history),
         "seconds": result.history[-1]["seconds"],

@@ -24,6 +24,7 @@ from plainfilm.runs import Run, open_run
 from plainfilm.sitewise import at_held_out_sites
 from plainfilm.storage import MANIFEST, read_json
 from plainfilm.verbs.answering import ResultMaker, check_result_folder, read_sources, write_results
+from plainfilm.verbs.drifting import drift_of
 from plainfilm.verbs.elsewhere import Acquaintance
 from plainfilm.verbs.overlaying import HeatPainter
 from plainfilm.verbs.predicting import Engine, OnnxPredictor, Predictor, find_model, predictor_of, prepared_for
@@ -86,6 +87,7 @@ def predict(
         maker = ResultMaker.of(model, dicom)
         painter = HeatPainter.of(place, model, pixels) if dicom is not None and dicom.overlay else None
     predictions = predictor.predict(table, pixels, batch_size=batch_size, progress=progress)
+    predictions = replace(predictions, drift=drift_of(place, table, pixels))
     if output is not None:
         predictions.save(Path(output), table.left_out)
     if folder is not None and maker is not None:
@@ -119,7 +121,8 @@ def _scored(
     """Scores of images, their table, and the images as the model was given them."""
     preprocessing, exported = prepared_for(place, engine="torch")
     table, pixels = _scanned(preprocessing, images, source=source, progress=progress)
-    return predictor_of(place, exported, device="auto").predict(table, pixels, progress=progress), table, pixels
+    predictions = predictor_of(place, exported, device="auto").predict(table, pixels, progress=progress)
+    return replace(predictions, drift=drift_of(place, table, pixels)), table, pixels
 
 
 def evaluate(
@@ -211,6 +214,8 @@ def evaluate(
         attributes=table.rows,
         subgroups=subgroups,
     )
+    if predictions.drift is not None and predictions.drift.auc is not None:
+        evaluation = replace(evaluation, notes=(*evaluation.notes, predictions.drift.in_words()))
     return with_operating_point(
         met.weighed(evaluation),
         predictions,
