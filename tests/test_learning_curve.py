@@ -92,7 +92,9 @@ def test_a_finding_says_what_doubling_would_gain(tmp_path):
         (Gate(reason="10 held-out patients are needed"), "NOT ASSESSABLE"),
         (Gate(reason="", far_auc={"noise": 1.0, "text": 0.99, "inverted": 0.6}), "PASS"),
         (Gate(reason="", far_auc={"noise": 0.8, "text": 0.99, "inverted": 0.6}), "WARN"),
+        (Gate(reason="", far_auc={"noise": 1.0, "brain_phantom": 0.5, "chest_phantom": 0.97}), "PASS"),  # of brains
+        (Gate(reason="", far_auc={"noise": 1.0, "brain_phantom": 0.5, "chest_phantom": 0.9}), "WARN"),
     ],
 )
-def test_noise_and_text_must_be_told_from_images(gate, verdict):
+def test_noise_text_and_another_organ_must_be_told_from_images(gate, verdict):
     assert check_novelty(gate).verdict == verdict

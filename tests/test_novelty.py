@@ -79,8 +79,9 @@ def test_a_bundle_knows_its_images_and_says_how_well(run):
     assert gate.reason == ""
     assert gate.bits == (8,)
     assert gate.n_patients >= 10
-    assert set(gate.far_auc) == {"noise", "text", "inverted", "upside_down"}
+    assert set(gate.far_auc) == {"noise", "text", "inverted", "upside_down", "brain_phantom", "chest_phantom"}
     assert gate.far_auc["noise"] > 0.9
+    assert gate.far_auc["chest_phantom"] > 0.9 > gate.far_auc["brain_phantom"]  # the images are brains themselves
     facts = json.loads(run.facts.read_text())
     assert facts["folds"][0]["novelty"]["neighbour_limit"] == gate.neighbour_limit
 

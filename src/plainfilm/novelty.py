@@ -49,7 +49,8 @@ class Gate(BaseModel):
         neighbours: How many nearest images count.
         n_reference: Training images compared with.
         n_patients: Held-out patients behind the limits.
-        far_auc: ROC AUC of telling held-out images from noise, text, inverted and turned ones.
+        far_auc: ROC AUC of telling held-out images from noise, text, inverted and turned ones, and from phantoms of a
+            head and of a chest.
         reason: Why the features were not learnt; empty otherwise.
     """
 

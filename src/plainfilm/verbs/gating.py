@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from plainfilm.bundle import Bundle, load_bundle, load_reference
-from plainfilm.data.pixels import DTYPES, FULL_RANGE, Array, PixelStore
+from plainfilm.data.pixels import PixelStore
 from plainfilm.errors import PlainfilmError
 from plainfilm.metrics import Bools, Floats, Ints, roc_auc
 from plainfilm.novelty import (
@@ -26,6 +25,7 @@ from plainfilm.novelty import (
     refusals,
 )
 from plainfilm.progress import Progress, Silent
+from plainfilm.verbs.strange import changed, inverted, strange_images
 
 if TYPE_CHECKING:
     from plainfilm.features import Extractor
@@ -141,7 +141,7 @@ class NoveltyCheck:
 
     def looks_inverted(self, pixels: PixelStore) -> Bools:
         """`(n,)`: whether the negative of an image is within the limits, so that it alone is what is strange."""
-        distances = self.distances(_changed(pixels, _inverted))
+        distances = self.distances(changed(pixels, inverted))
         return np.zeros(len(pixels), dtype=bool) if distances is None else np.asarray(distances <= 1)
 
     def _distances(self, pixels: PixelStore) -> Floats | None:
@@ -193,63 +193,14 @@ def pooled(bundle: Bundle, pixels: PixelStore, *, extractor: Extractor, progress
     return np.concatenate(parts).astype(np.float32, copy=False)
 
 
-# --- the self-test ------------------------------------------------------------------------------------------
-
-
 def _self_test(check: NoveltyCheck, like: PixelStore, held_out: Floats) -> dict[str, float]:
     """ROC AUC of telling held-out images from others that nobody would take for them."""
     usual = farness(held_out, check.gate)
     found = {}
-    for name, change in _CHANGES.items():
-        strange = check.distances(_changed(like, change))
+    for name, images in strange_images(like):
+        strange = check.distances(images)
         assert strange is not None
         scores = np.concatenate([usual, strange])
         is_strange = np.arange(len(scores)) >= len(usual)
         found[name] = float(roc_auc(is_strange, scores))
     return found
-
-
-def _changed(like: PixelStore, change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> PixelStore:
-    """Each image turned into something else, in its own depth."""
-    drawn = np.random.default_rng(0)
-    store = PixelStore(len(like), *like.shape[1:])
-    for index in range(len(like)):
-        stored, full_range = like.stored(np.array([index]))
-        image = stored[0].astype(np.float64) / full_range
-        made = change(image, drawn)
-        dtype = DTYPES[FULL_RANGE.index(full_range)] if full_range in FULL_RANGE else np.dtype(np.float32)
-        store.put(index, _in_depth(made, full_range, dtype))
-    return store
-
-
-def _in_depth(image: np.ndarray, full_range: float, dtype: np.dtype[np.generic]) -> Array:
-    scaled = image * full_range
-    return np.asarray(scaled.round() if dtype.kind == "u" else scaled).astype(dtype)
-
-
-def _noise(image: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
-    return drawn.uniform(image.min(), image.max(), size=image.shape)
-
-
-def _inverted(image: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
-    del drawn
-    return np.asarray(image.max() + image.min() - image)
-
-
-def _upside_down(image: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
-    del drawn
-    return image[::-1]
-
-
-def _text_page(image: np.ndarray, drawn: np.random.Generator) -> np.ndarray:
-    """Dark words on a bright page: lines of short strokes."""
-    page = np.full(image.shape, image.max())
-    height, width = image.shape
-    line = max(3, height // 16)
-    for top in range(line, height - line, 2 * line):
-        strokes = drawn.random(width) < 0.6
-        page[top : top + line, strokes] = image.min()
-    return page
-
-
-_CHANGES: Final = {"noise": _noise, "text": _text_page, "inverted": _inverted, "upside_down": _upside_down}
