@@ -340,6 +340,36 @@ def test_fewer_than_five_images_are_not_judged(small):
     assert "4 images, 5 are needed" in check.in_words()
 
 
+def judged(trained, random, **options):
+    """The verdict on heat maps `(n, 4, 4)` of a network and of one random network."""
+    similarities = sanity._similarity(trained, random, "gradcam")[None, None]
+    return sanity._judged("gradcam", similarities, trained, ["head"], [1], options.get("groups"), 0)
+
+
+def test_empty_heat_maps_do_not_pass():
+    """Nothing is like nothing else: similarity 0, the best there is, to every random network."""
+    rng = np.random.default_rng(0)
+    blank, some = np.zeros((12, 4, 4), dtype=np.float32), rng.random((12, 4, 4), dtype=np.float32)
+
+    empty = judged(blank, some)
+    assert (empty.verdict, empty.n_blank) == ("failed", 12)
+    assert empty.in_words() == "failed: 12 of 12 heat maps are empty"
+    assert judged(np.concatenate([blank[:7], some[7:]]), some[::-1]).verdict == "failed"
+    assert judged(some, blank).verdict == "unchecked"  # the random network says nothing that could be compared
+    assert "random networks draw something for 0 images only" in judged(some, blank).in_words()
+
+
+def test_an_empty_heat_map_among_others_is_not_compared():
+    some = np.random.default_rng(0).random((12, 4, 4), dtype=np.float32)
+    some[0] = 0
+
+    same = judged(some, some, groups=list("aabbccddeeff"))
+
+    assert (same.verdict, same.n_blank) == ("failed", 1)
+    assert (same.stages[0].rank_similarity.value, same.stages[0].rank_similarity.n_images) == (1.0, 11)
+    assert same.stages[0].rank_similarity.n_patients == 6
+
+
 def test_layers_are_made_random_from_the_head_down_and_the_model_itself_is_not(small):
     model, images = small
     before = {name: value.clone() for name, value in model.state_dict().items()}

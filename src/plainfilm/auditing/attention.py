@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from plainfilm.explanation.sanity import SanityCheck
 
 ADEBAYO = "Adebayo et al. 2018, Sanity checks for saliency maps (arXiv 1810.03292)."
+INSTEAD = "Do not show Grad-CAM of this model; try 'plainfilm explain --methods occlusion'."
 NO_MAPS = "there is no model whose heat maps could be looked at"
 
 
@@ -65,7 +66,7 @@ def _randomised(attention: Attention | None, reason: str) -> Finding:
         "check": "J1",
         "title": "Do heat maps show what was learnt?",
         "rule": "WARN where Grad-CAM of a network with shuffled weights is as alike as rank correlation 0.5*, or that "
-        "with a shuffled head 0.95*, by the upper end of the interval.",
+        "with a shuffled head 0.95*, by the upper end of the interval; or where most of its maps are empty.",
         "source": ADEBAYO,
         "limits": "A map that depends on the weights need not show the disease, nor the reason for the answer.",
     }
@@ -73,6 +74,8 @@ def _randomised(attention: Attention | None, reason: str) -> Finding:
         return Finding(**facts, verdict="NOT ASSESSABLE", sentence=f"Not assessable: {reason}.")
     check = attention.check
     counts: dict[str, Any] = {"n_images": check.n_images, "n_patients": _n_patients(attention)}
+    if not check.stages and check.verdict == "failed":
+        return Finding(**facts, **counts, verdict="WARN", sentence=f"Grad-CAM {check.in_words()}.", advice=INSTEAD)
     if not check.stages:
         return Finding(**facts, **counts, verdict="NOT ASSESSABLE", sentence=f"Not assessable: {check.in_words()}.")
     whole = check.stages[-1].rank_similarity
@@ -81,9 +84,7 @@ def _randomised(attention: Attention | None, reason: str) -> Finding:
         **counts,
         verdict="PASS" if check.passed else "WARN",
         sentence=f"Grad-CAM {check.in_words()} ({check.n_images} images, {check.n_blank} of them with an empty map).",
-        advice=""
-        if check.passed
-        else "Do not show Grad-CAM of this model; try 'plainfilm explain --method occlusion'.",
+        advice="" if check.passed else INSTEAD,
         value=whole.value,
         low=whole.low,
         high=whole.high,

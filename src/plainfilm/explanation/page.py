@@ -168,6 +168,7 @@ def _check_json(check: SanityCheck) -> dict[str, Any]:
         "verdict": check.verdict,
         "n_images": check.n_images,
         "n_blank": check.n_blank,
+        "reason": check.reason,
         "stages": [_stage_json(stage) for stage in check.stages],
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -64,11 +64,13 @@ class SanityCheck:
     Attributes:
         method: Its name.
         verdict: `passed` if the rank similarity to wholly random networks is below `MOST_SIMILAR`, and that to
-            networks with a random head below `SAME_PICTURE`, each with its whole interval; `unchecked` with fewer than
-            `LEAST_IMAGES` images.
+            networks with a random head below `SAME_PICTURE`, each with its whole interval. Empty heat maps are like
+            nothing, which is no merit: they are not compared. `failed` where fewer than `LEAST_IMAGES`, or not half, of
+            the trained network's are not empty; `unchecked` with fewer images, or where random networks draw nothing.
         stages: From a random head to a wholly random network; empty if nothing was compared.
-        n_images: Images compared.
+        n_images: Images looked at.
         n_blank: Those among them for which the trained network's heat map is empty.
+        reason: Why nothing was compared; empty otherwise.
     """
 
     method: str
@@ -76,6 +78,7 @@ class SanityCheck:
     stages: tuple[Stage, ...]
     n_images: int
     n_blank: int
+    reason: str = ""
 
     @property
     def passed(self) -> bool:
@@ -85,7 +88,7 @@ class SanityCheck:
     def in_words(self) -> str:
         """One sentence with the numbers."""
         if not self.stages:
-            return f"not checked: {plural(self.n_images, 'image')}, {LEAST_IMAGES} are needed"
+            return f"{'failed' if self.verdict == 'failed' else 'not checked'}: {self.reason}"
         head, whole = self.stages[0].rank_similarity, self.stages[-1].rank_similarity
         return (
             f"{self.verdict}: rank similarity to a network with random weights {whole}; with a random head alone "
@@ -159,7 +162,8 @@ def check_methods(
 
 def unchecked(method: str, n_images: int) -> SanityCheck:
     """The check that was not made."""
-    return SanityCheck(method=method, verdict="unchecked", stages=(), n_images=n_images, n_blank=0)
+    reason = f"{plural(n_images, 'image')}, {LEAST_IMAGES} are needed"
+    return SanityCheck(method=method, verdict="unchecked", stages=(), n_images=n_images, n_blank=0, reason=reason)
 
 
 def _judged(
@@ -171,17 +175,29 @@ def _judged(
     groups: Sequence[object] | None,
     seed: int,
 ) -> SanityCheck:
-    """The verdict on one method; `similarities` are `(draws, stages, 2, n_images)`."""
+    """The verdict on one method; `similarities` are `(draws, stages, 2, n_images)`, nan beside an empty heat map."""
+    drawn = np.ptp(trained, axis=(1, 2)) > 0
+    n_images, n_drawn = len(trained), int(drawn.sum())
+    nothing = SanityCheck(method=method, verdict="failed", stages=(), n_images=n_images, n_blank=n_images - n_drawn)
+    if n_drawn < max(LEAST_IMAGES, n_images / 2):
+        return replace(nothing, reason=f"{n_images - n_drawn} of {plural(n_images, 'heat map')} are empty")
+    # An image counts at a stage where at least one random network draws something for it.
+    compared = drawn & ~np.isnan(similarities[:, :, 0]).all(axis=0)
+    if compared.sum(axis=1).min() < LEAST_IMAGES:
+        reason = f"random networks draw something for {compared.sum(axis=1).min()} images only"
+        return replace(nothing, verdict="unchecked", reason=f"{reason}, {LEAST_IMAGES} are needed")
     stages = tuple(
         Stage(
             n_random=cut,
             n_layers=len(layers),
             lowest=layers[cut - 1],
-            rank_similarity=mean_measure("rank_similarity", rank, groups, of=method, seed=seed),
-            ssim=mean_measure("ssim", ssim, groups, of=method, seed=seed),
+            rank_similarity=mean_measure("rank_similarity", rank, own, of=method, seed=seed),
+            ssim=mean_measure("ssim", ssim, own, of=method, seed=seed),
             n_draws=len(similarities),
         )
-        for cut, (rank, ssim) in zip(cuts, similarities.mean(axis=0), strict=True)
+        for cut, kept, all_draws in zip(cuts, compared, np.moveaxis(similarities, 1, 0), strict=True)
+        for rank, ssim in [np.nanmean(all_draws[:, :, kept], axis=0)]
+        for own in [None if groups is None else [group for group, keep in zip(groups, kept, strict=True) if keep]]
     )
     head, whole = stages[0].rank_similarity.high, stages[-1].rank_similarity.high
     # Without an interval, of a single patient, nothing is sure.
@@ -190,8 +206,8 @@ def _judged(
         method=method,
         verdict="passed" if is_sound else "failed",
         stages=stages,
-        n_images=len(trained),
-        n_blank=int((np.ptp(trained, axis=(1, 2)) == 0).sum()),
+        n_images=n_images,
+        n_blank=n_images - n_drawn,
     )
 
 
@@ -262,9 +278,11 @@ def _shuffle(module: nn.Module, generator: torch.Generator) -> None:
 
 
 def _similarity(trained: Floats, random: Floats, method: str) -> Doubles:
-    """`(2, n)`: rank similarity and SSIM of each pair of heat maps."""
+    """`(2, n)`: rank similarity and SSIM of each pair of heat maps; nan where one of them is empty."""
     rank = [rank_similarity(one, other) for one, other in zip(trained, random, strict=True)]
-    return np.stack([rank, _ssim(for_drawing(trained, method), for_drawing(random, method))])
+    found = np.stack([rank, _ssim(for_drawing(trained, method), for_drawing(random, method))])
+    found[:, (np.ptp(trained, axis=(1, 2)) == 0) | (np.ptp(random, axis=(1, 2)) == 0)] = np.nan
+    return found
 
 
 def rank_similarity(one: Floats, other: Floats) -> float:

@@ -93,7 +93,7 @@ def attention_of(bundle: Bundle, subject: Subject, options: AttentionOptions) ->
 def heat_facts(audit: Audit) -> HeatFacts | None:
     """What the audit says of Grad-CAM, for the pictures of a report; None where it could not look."""
     finding = next((finding for finding in audit.findings if finding.check == "J1"), None)
-    if finding is None or finding.value is None:
+    if finding is None or finding.verdict == "NOT ASSESSABLE":
         return None
     return HeatFacts(
         method="Grad-CAM", verdict="passed" if finding.verdict == "PASS" else "failed", sentence=finding.sentence
