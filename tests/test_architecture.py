@@ -40,6 +40,7 @@ ORDER = (
     "evaluation",
     "sitewise",
     "operating",
+    "fold_thresholds",
     "comparison",
     "plots",
     "pages",

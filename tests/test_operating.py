@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from plainfilm.evaluation import evaluate_predictions
+from plainfilm.fold_thresholds import FoldChoice, with_fold_thresholds
 from plainfilm.measures import Evaluation, EvaluationOptions
 from plainfilm.operating import (
     THRESHOLDS,
@@ -225,7 +226,7 @@ def test_nothing_is_chosen_on_what_is_measured_or_unknown_or_useless():
 
     flat = scored(split="validation")
     assert "are measured" in reason(None)
-    assert "cross-validation" in reason(tested.tested("validation"))
+    assert "mean of several folds" in reason(tested.tested("validation"))
     assert "not known" in reason(flat, "unknown")
     assert "not known" in reason(flat, measured=replace(evaluation, patients="unknown"))
     same = np.full_like(flat.scores, 0.5)
@@ -330,11 +331,77 @@ def test_the_model_measured_on_other_data_keeps_its_threshold(run, tmp_path):
     assert elsewhere.operating.measures != evaluate(run.folder).operating.measures
 
 
-def test_folds_leave_no_validation_patients_to_choose_on(tmp_path):
-    data = write_small_data(tmp_path / "data", patients=12, images_per_patient=1)
-    folds = train_small(data, tmp_path / "folds", positive=["abnormal"], draws=100, folds=2, epochs=1)
+# --- in a cross-validation ----------------------------------------------------------------------------------
 
-    assert "cross-validation" in evaluate(folds.folder).operating.reason
+
+def found_in_folds(*choosing, tested=None, fold=None, **options):
+    tested = scored(seed=1) if tested is None else tested
+    evaluation = evaluate_predictions(
+        tested,
+        patients="documented",
+        split_unit="patient",
+        options=EvaluationOptions(draws=300, positive=("ill",)),
+    )
+    number = tested.table["patient_id"].str[4:].astype(int).to_numpy() % len(choosing) if fold is None else fold
+    choice = FoldChoice(choosing, number.astype(np.intp))
+    return with_fold_thresholds(
+        evaluation, tested, choice, patients="documented", options=OperatingOptions(**options)
+    ).operating
+
+
+def test_every_fold_calls_its_own_patients_at_its_own_threshold():
+    low, high = (scored(split="validation", seed=seed, strength=strength) for seed, strength in ((2, 2.5), (3, 4)))
+    tested = scored(seed=1)
+
+    point = found_in_folds(low, high, tested=tested)
+
+    assert point.folds == tuple(found(choosing=part).operating.threshold for part in (low, high))
+    by_patient = tested.table.assign(score=tested.scores[:, 1]).groupby("patient_id")
+    score, ill = by_patient["score"].mean(), by_patient["label"].first() == "ill"
+    own = np.array(point.folds)[score.index.str[4:].astype(int) % 2]
+    sensitivity, specificity = (measure.value for measure in point.measures)
+    assert sensitivity == pytest.approx((score >= own)[ill].mean())
+    assert specificity == pytest.approx((score < own)[~ill].mean())
+    assert (point.n_positive, point.n_negative) == (60, 60)
+
+
+def test_no_tested_row_can_move_the_threshold_it_is_called_at():
+    parts = [scored(split="validation", seed=seed) for seed in (2, 3)]
+    tested = scored(seed=1)
+    wrong = tested.table.assign(label=np.where(tested.table["label"] == "ill", "healthy", "ill"))
+    changed = Predictions(tested.classes, wrong, tested.scores[:, ::-1].copy())
+
+    assert found_in_folds(*parts, tested=changed).folds == found_in_folds(*parts, tested=tested).folds
+
+
+def test_a_fold_that_cannot_choose_leaves_none_to_all():
+    point = found_in_folds(scored(split="validation", seed=2), scored(8, split="validation", seed=3))
+
+    assert (point.threshold, point.folds, point.measures) == (None, (), ())
+    assert point.reason == "fold 2 of 2: only 4 validation patients on one side; 10 are needed"
+
+
+def test_a_patient_in_several_folds_has_no_threshold():
+    parts = [scored(split="validation", seed=seed) for seed in (2, 3)]
+
+    assert "several folds" in found_in_folds(*parts, fold=np.arange(240) % 2).reason
+
+
+def test_a_cross_validated_run_has_it_from_validation_patients_that_the_fold_does_not_test(tmp_path):
+    data = write_small_data(tmp_path / "data", patients=24, images_per_patient=1)
+    options = {"positive": ["abnormal"], "draws": 100, "folds": 2, "epochs": 1, "threshold_patients": 2}
+    run = train_small(data, tmp_path / "folds", model="lenet5", validation_fraction=0.4, **options)
+
+    point = Evaluation.from_json(read_json(run.evaluation)).operating
+    assert len(point.folds) == 2
+    assert evaluate(run.folder).operating == point
+    rows = run.read_table()
+    for number in (1, 2):
+        chosen_on = Predictions.load(run.choosing(number, 2))
+        assert set(chosen_on.table["split"]) == {"validation"}
+        assert not set(chosen_on.table["patient_id"]) & set(rows.loc[rows["fold"] == number, "patient_id"])
+    assert len(Predictions.load(run.predictions)) == 24
+    assert "Each of 2 folds chose a threshold of its own" in run.report.read_text()
 
 
 def test_the_report_shows_it(run):

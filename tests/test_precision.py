@@ -110,6 +110,24 @@ def test_a_promise_is_held_against_the_test_patients(shift, verdict):
     assert found.verdict == verdict
 
 
+def scored_in_folds(sets, abstains):
+    table = pd.DataFrame({"path": [f"{i}.png" for i in range(40)], "label": ["a", "b"] * 20, "patient_id": None})
+    return Predictions(("a", "b"), table.assign(set=sets, abstains=abstains), np.full((40, 2), 0.5))
+
+
+def test_in_a_cross_validation_every_set_is_that_of_the_model_that_scored_the_image():
+    rule = fit_abstention(np.arange(40) % 2, np.full((40, 2), 0.5), np.arange(40), ("a", "b"))  # holds every class
+    wrong = scored_in_folds(["b", "a"] * 18 + [None, "", "a", "b"], ["no"] * 36 + ["yes", "yes", "no", "no"])
+
+    found = finding("E2", test_reliability.evaluated(), abstention=rule, predictions=wrong)
+
+    assert (found.verdict, found.value) == ("FAIL", 0.05)  # of each class one of twenty, empty sets not among them
+    some = scored_in_folds(["a | b"] * 30 + [None] * 10, ["yes"] * 30 + [None] * 10)
+    found = finding("E2", test_reliability.evaluated(), abstention=rule, predictions=some)
+    assert found.verdict == "NOT ASSESSABLE"
+    assert "10 images were scored by a model of another fold that has no rule" in found.sentence
+
+
 @pytest.mark.parametrize(("harm", "verdicts"), [(0, {"PASS"}), (4, {"FAIL"})])
 def test_a_harmed_group_fails(harm, verdicts):
     found = finding("F1", test_subgroups.evaluated(harm=harm, patients=300, draws=1000))

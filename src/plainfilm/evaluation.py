@@ -66,7 +66,7 @@ def evaluate_predictions(
     """
     options = options or EvaluationOptions()
     labelled = _checked(predictions)
-    group = _patient_of_image(labelled, patients)
+    group = patient_of_image(labelled, patients)
     known = patients != "unknown"
     units: tuple[Unit, ...] = ("image", "patient") if known else ("image",)
     samples = samples_of(predictions, patients=patients, units=units, options=options)
@@ -127,7 +127,7 @@ def samples_of(
 ) -> list[Sample]:
     """Every reading of the labelled rows by each unit, measured and drawn; see `evaluate_predictions`."""
     labelled = _checked(predictions)
-    group = _patient_of_image(labelled, patients)
+    group = patient_of_image(labelled, patients)
     readings = readings_of(labelled, options)
     strata = strata_of(group, readings[0].y_true, smallest=options.min_patients)
     return [
@@ -146,7 +146,7 @@ def two_way_rows(predictions: Predictions, *, patients: PatientSource, options: 
         options: With `positive` classes.
     """
     labelled = _checked(predictions)
-    group = _patient_of_image(labelled, patients)
+    group = patient_of_image(labelled, patients)
     everything, reading = readings_of(labelled, options)
     rows = rows_of(reading, group, unit="patient", patients_known=True)
     return rows, strata_of(group, everything.y_true, smallest=options.min_patients)
@@ -248,7 +248,7 @@ def _checked(predictions: Predictions) -> Predictions:
     return labelled
 
 
-def _patient_of_image(labelled: Predictions, patients: PatientSource) -> Ints:
+def patient_of_image(labelled: Predictions, patients: PatientSource) -> Ints:
     """Index of each image's patient, 0 to n - 1 by rising id; its own row where it has none."""
     ids = labelled.table["patient_id"]
     if patients in ("documented", "recovered"):

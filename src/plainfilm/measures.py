@@ -213,12 +213,15 @@ class OperatingPoint:
     Attributes:
         of: The positive classes.
         rule: How it was chosen: `youden`, or a floor such as `sensitivity=0.9`.
-        threshold: Patients whose mean score reaches it are called positive; None where none was chosen.
+        threshold: Patients whose mean score reaches it are called positive; None where none was chosen. The median of
+            `folds` where each fold chose its own.
         reason: Why none was chosen, or a caution; empty otherwise.
         n_positive: Validation patients behind the choice that are positive.
         n_negative: Those that are not.
         prevalence: Share of positives for which `ppv` and `npv` are given; None if none was stated.
         measures: `sensitivity`, `specificity` and, where a prevalence was stated, `ppv` and `npv` at that prevalence.
+        folds: In a cross-validation the threshold of each fold, at which its own tested patients were called;
+            `n_positive` and `n_negative` are then those of the fold with fewest.
     """
 
     of: str
@@ -229,6 +232,14 @@ class OperatingPoint:
     n_negative: int
     prevalence: float | None
     measures: tuple[Measure, ...] = ()
+    folds: tuple[float, ...] = ()
+
+    @property
+    def chosen(self) -> str:
+        """The threshold in digits; of several the range."""
+        if not self.folds:
+            return "" if self.threshold is None else f"{self.threshold:.3f}"
+        return f"{min(self.folds):.3f} to {max(self.folds):.3f}"
 
 
 @dataclass(frozen=True, kw_only=True)

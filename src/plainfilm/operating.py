@@ -140,14 +140,14 @@ def with_operating_point(
     if not asked.positive:
         return evaluation
     of = " + ".join(name for name in evaluation.classes if name in asked.positive)
-    point = _chosen(of, choosing, choosing_patients, asked, options)
+    point = choose_threshold(of, choosing, choosing_patients, asked, options)
     if evaluation.patients == "unknown":
         reason = "the patients that are measured are not known"
         return replace(evaluation, operating=replace(point, threshold=None, reason=reason))
     rows, strata = two_way_rows(tested, patients=evaluation.patients, options=asked)
     if point.threshold is not None:
         called = replace(rows, reading=replace(rows.reading, threshold=point.threshold))
-        point = replace(point, measures=_measured(Sample.drawn(called, strata, asked), options.prevalence))
+        point = replace(point, measures=measured_at(Sample.drawn(called, strata, asked), options.prevalence))
     return replace(evaluation, operating=point, decision=decision_curve(rows, strata, asked))
 
 
@@ -244,7 +244,7 @@ def decision_curve(rows: Rows, strata: Ints, options: EvaluationOptions) -> Deci
 # --- inside -------------------------------------------------------------------------------------------------
 
 
-def _chosen(
+def choose_threshold(
     of: str,
     choosing: Predictions | None,
     patients: PatientSource,
@@ -264,7 +264,7 @@ def _chosen(
     if choosing is None:
         return replace(nothing, reason="the validation patients are those that are measured")
     if not len(choosing.labelled()):
-        return replace(nothing, reason="no validation patients have scores on file, as in cross-validation")
+        return replace(nothing, reason="no validation patients have scores on file, as for the mean of several folds")
     if patients == "unknown":
         return replace(nothing, reason="the validation patients are not known")
     rows, _ = two_way_rows(choosing, patients=patients, options=asked)
@@ -284,7 +284,7 @@ def _chosen(
     return replace(counted, threshold=threshold, reason=caution)
 
 
-def _measured(sample: Sample, prevalence: float | None) -> tuple[Measure, ...]:
+def measured_at(sample: Sample, prevalence: float | None) -> tuple[Measure, ...]:
     """Sensitivity and specificity, and what they make of a prevalence."""
     by_name = {measure.name: measure for measure in sample.measures()}
     found, spared = by_name["sensitivity"], by_name["specificity"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -23,6 +23,8 @@ from plainfilm.storage import (
     write_json,
     write_manifest,
 )
+
+CHOOSING: Final = "validation.csv"  # of each of several trainings: what its own model says of its validation rows
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,10 @@ class Run:
     def fold(self, number: int, n_folds: int) -> Path:
         """Where one training of this run keeps its model: the folder itself unless there are folds."""
         return self.folder if n_folds == 1 else self.folder / "folds" / str(number)
+
+    def choosing(self, number: int, n_folds: int) -> Path:
+        """Scores of the validation rows of one of several trainings, by its own model."""
+        return self.fold(number, n_folds) / CHOOSING
 
     @property
     def has_begun(self) -> bool:

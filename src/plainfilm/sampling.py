@@ -51,7 +51,7 @@ class Reading:
     of: str | None
     y_true: Ints
     scores: Floats
-    threshold: float | None
+    threshold: float | Floats | None  # `(n_rows,)` where each row has its own
 
 
 @dataclass(frozen=True, kw_only=True)

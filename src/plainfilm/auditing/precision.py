@@ -12,13 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from plainfilm.abstention import Abstention
 from plainfilm.auditing.findings import Finding, Picture, Verdict
+from plainfilm.auditing.silence import check_silence
 from plainfilm.measures import Evaluation, Gap, Measure, plural
-from plainfilm.metrics import wilson_interval
 from plainfilm.prediction import Predictions
 
 INTERVALS: Final = "Christodoulou et al. 2024 (arXiv 2409.17763); Riley et al., BMJ 2024;384:e074821"
 BELIEF: Final = "Van Calster et al., BMC Medicine 2019;17:230; Kumar, Liang and Ma, NeurIPS 2019"
-SETS: Final = "Vovk, Machine Learning 2013;92:349-376"
 GROUPS: Final = "Seyyed-Kalantari et al., Nature Medicine 2021;27:2176-2182"
 
 
@@ -58,7 +57,7 @@ def check_precision(
         _precision(evaluation, options),
         _few(evaluation),
         _belief(evaluation, options),
-        _silence(abstention, predictions),
+        check_silence(abstention, predictions),
         *_groups(evaluation, options),
     ]
 
@@ -209,68 +208,6 @@ def _belief(evaluation: Evaluation, options: PrecisionOptions) -> Finding:
         details={} if slope is None else {"slope": slope.value, "slope_low": slope.low, "slope_high": slope.high},
         pictures=pictures,
     )
-
-
-def _silence(abstention: Abstention | None, predictions: Predictions | None) -> Finding:
-    rule = "FAIL if a class is covered less often than promised, its whole interval below; WARN for a caution*."
-    verdict: Verdict = "NOT ASSESSABLE"
-    sentence = "There is no model whose rule of saying nothing could be looked at."
-    details: dict[str, object] = {}
-    worst: tuple[float, float, float] | None = None
-    if abstention is not None and not abstention.applies:
-        sentence = f"The model always answers: no promise can be made, {abstention.reason}."
-    elif abstention is not None:
-        promised = 1 - abstention.miss_rate
-        verdict = "WARN" if abstention.caution else "PASS"
-        sentence = f"Sets of classes are promised to hold the truth in {promised:.0%} of each class"
-        covered = {} if predictions is None else _covered(abstention, predictions)
-        if covered:
-            name = min(covered, key=lambda each: covered[each][0])
-            value, low, high, n = covered[name]
-            worst = (value, low, high)
-            sentence += f"; least covered is '{name}': {value:.0%} ({low:.0%} to {high:.0%}, {plural(n, 'patient')})"
-            if any(one[2] < promised for one in covered.values()):
-                verdict = "FAIL"
-        sentence += f". Caution: {abstention.caution}." if abstention.caution else "."
-        details = {
-            "promised": promised,
-            "classes": {name: found.model_dump() for name, found in abstention.classes.items()},
-            "covered": {name: list(found) for name, found in covered.items()},
-        }
-    return Finding(
-        check="E2",
-        title="Does it know when to say nothing?",
-        verdict=verdict,
-        sentence=sentence,
-        value=None if worst is None else worst[0],
-        low=None if worst is None else worst[1],
-        high=None if worst is None else worst[2],
-        rule=rule,
-        source=SETS,
-        limits="The promise is about new patients like those of the calibration; at another site it can break unseen.",
-        advice=""
-        if verdict == "PASS"
-        else "Gather more validation patients of each class; until then a person looks at every answer.",
-        details=details,
-    )
-
-
-def _covered(abstention: Abstention, predictions: Predictions) -> dict[str, tuple[float, float, float, int]]:
-    """Of each class the mean share of a patient's images whose set holds the truth, interval and patients."""
-    labelled = predictions.labelled()
-    if set(labelled.classes) != set(abstention.classes):
-        return {}
-    y_true = pd.Categorical(labelled.table["label"], categories=list(labelled.classes)).codes
-    held = abstention.sets(labelled.scores, labelled.classes)[np.arange(len(labelled)), y_true]
-    ids = labelled.table["patient_id"].where(labelled.table["patient_id"].notna(), labelled.table["path"])
-    found = {}
-    for c, name in enumerate(labelled.classes):
-        own = y_true == c
-        if own.any():
-            share = pd.Series(held[own].astype(float)).groupby(ids[own].to_numpy()).mean()
-            low, high = wilson_interval(share.mean(), len(share))
-            found[name] = (float(share.mean()), float(low), float(high), len(share))
-    return found
 
 
 # --- F: whether all patients are served alike ---------------------------------------------------------------

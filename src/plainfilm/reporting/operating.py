@@ -37,6 +37,12 @@ def _words(point: OperatingPoint) -> str:
     if point.threshold is None:
         return f"No threshold was chosen ({point.rule}): {point.reason}."
     caution = f" {point.reason[:1].upper()}{point.reason[1:]}." if point.reason else ""
+    if point.folds:
+        return (
+            f"Each of {len(point.folds)} folds chose a threshold of its own ({point.rule}), {point.chosen}, on the "
+            f"validation patients of its own training, at least {counted}. Each patient measured below was called at "
+            f"the threshold of the one fold that tested them, and chose nothing in it.{caution}"
+        )
     return (
         f"A patient is called positive from a score of {point.threshold:.3f} on. It was chosen on {counted} "
         f"({point.rule}); the patients measured below chose nothing.{caution}"

@@ -19,7 +19,7 @@ from plainfilm.prediction import Predictions, predict_table
 from plainfilm.progress import Progress
 from plainfilm.reporting import card
 from plainfilm.reporting.history import LiveHistory, write_history
-from plainfilm.runs import Run
+from plainfilm.runs import CHOOSING, Run
 from plainfilm.storage import make_folder
 from plainfilm.verbs.calibrating import calibrated
 from plainfilm.verbs.drifting import learn_statistics
@@ -180,10 +180,13 @@ def score_fold(
     *,
     progress: Progress,
 ) -> Predictions:
-    """Score the test rows with the bundle on disk; for a single training also validation and unlabelled rows."""
+    """Score the test and validation rows with the bundle on disk; for a single training also unlabelled rows.
+
+    Of several trainings those of the validation rows are kept in `place`: other folds test these rows.
+    """
     parts = {"test": fold.test} if plan.tested_on == "test" else {}
+    parts["validation"] = np.concatenate([fold.validation, fold.calibration])
     if len(plan.folds) == 1:
-        parts["validation"] = np.concatenate([fold.validation, fold.calibration])
         parts["unlabelled"] = np.flatnonzero(table.rows["label"].isna())
     indices = np.concatenate(list(parts.values()))
     predictions = predict_table(
@@ -197,6 +200,9 @@ def score_fold(
     predictions.table["split"] = np.repeat(list(parts), [len(part) for part in parts.values()])
     if plan.patients in ("documented", "recovered"):
         predictions.table["patient_id"] = plan.groups[indices]
+    if len(plan.folds) > 1:
+        predictions.tested("validation").save(place / CHOOSING)
+        return predictions.tested("test")
     return predictions
 
 

@@ -24,6 +24,7 @@ from plainfilm.runs import Run, open_run
 from plainfilm.sitewise import at_held_out_sites
 from plainfilm.storage import MANIFEST, read_json
 from plainfilm.verbs.answering import ResultMaker, check_result_folder, read_sources, write_results
+from plainfilm.verbs.choosing import with_own_threshold
 from plainfilm.verbs.drifting import drift_of
 from plainfilm.verbs.elsewhere import Acquaintance
 from plainfilm.verbs.overlaying import HeatPainter
@@ -183,11 +184,13 @@ def evaluate(
                 column=facts["sites"]["column"],
                 why=facts["sites"]["words"],
             )
-        evaluation = with_operating_point(
+        evaluation = with_own_threshold(
             evaluation,
-            predictions,
-            scored.tested("validation") if facts["tested_on"] == "test" else None,
-            choosing_patients=facts["patients"],
+            opened,
+            scored,
+            tested_on=facts["tested_on"],
+            n_folds=len(facts["folds"]),
+            patients=facts["patients"],
             options=operating,
         )
         audited = load_audit(opened.folder).evidence_level if (opened.folder / NUMBERS).is_file() else None

@@ -25,7 +25,6 @@ from plainfilm.data.table import Table
 from plainfilm.errors import DataError, TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
 from plainfilm.measures import Evaluation
-from plainfilm.operating import with_operating_point
 from plainfilm.plots import contact_sheet
 from plainfilm.prediction import Predictions
 from plainfilm.progress import Progress, Silent
@@ -37,6 +36,7 @@ from plainfilm.runs import Run, check_free, check_resumable, new_run, open_run
 from plainfilm.sitewise import at_held_out_sites
 from plainfilm.storage import locked, make_folder, sweep, write_bytes, write_json, write_text
 from plainfilm.verbs.auditing import write_audit
+from plainfilm.verbs.choosing import with_own_threshold
 from plainfilm.verbs.examining import (
     FirstLook,
     check_declaration,
@@ -124,7 +124,7 @@ def train(
             else train_by_patient(run, again, table, pixels, options, resume=resume, progress=progress)
         )
         scored = Predictions.load(run.predictions)
-        evaluation = _evaluated(scored, plan, table, options)
+        evaluation = _evaluated(run, scored, plan, table, options)
         audit = None
         if look is not None:
             audit = _second_look(
@@ -282,7 +282,7 @@ def _second_look(
     )
 
 
-def _evaluated(scored: Predictions, plan: SplitPlan, table: Table, options: RunOptions) -> Evaluation:
+def _evaluated(run: Run, scored: Predictions, plan: SplitPlan, table: Table, options: RunOptions) -> Evaluation:
     """What the scores of the tested rows come to."""
     evaluation = evaluate_predictions(
         scored.tested(plan.tested_on),
@@ -296,11 +296,13 @@ def _evaluated(scored: Predictions, plan: SplitPlan, table: Table, options: RunO
         evaluation = at_held_out_sites(
             evaluation, scored.tested(plan.tested_on), table.rows, column=plan.sites.column, why=plan.sites.in_words()
         )
-    return with_operating_point(
+    return with_own_threshold(
         evaluation,
-        scored.tested(plan.tested_on),
-        scored.tested("validation") if plan.tested_on == "test" else None,
-        choosing_patients=plan.patients,
+        run,
+        scored,
+        tested_on=plan.tested_on,
+        n_folds=len(plan.folds),
+        patients=plan.patients,
         options=options.operating,
     )
 

@@ -252,8 +252,11 @@ def calibrated(report: ReportData) -> str:
         return ""
     if not found.n_patients:
         return f"Scores are the model's own, not calibrated: {found.reason}."
+    each = (
+        "Each fold was calibrated on validation patients of its own; in the first, logits" if report.folds else "Logits"
+    )
     return (
-        f"Logits were divided by a temperature of {found.temperature:.3g}, fitted on "
+        f"{each} were divided by a temperature of {found.temperature:.3g}, fitted on "
         f"{counted(found.n_images, found.n_patients)} who took no other part."
     )
 
@@ -266,9 +269,10 @@ def abstaining(report: ReportData) -> str:
     if not rule.applies:
         return f"The model never abstains: {rule.reason}."
     caution = f" {closed(rule.caution)}" if rule.caution else ""
+    each = " The thresholds of each fold are from validation patients of its own." if report.folds else ""
     return (
         "The model abstains unless exactly one class passes its own threshold (class-conditional conformal sets, "
-        f"fitted so that each class misses at most {100 * rule.miss_rate:g} % of its patients).{caution}"
+        f"fitted so that each class misses at most {100 * rule.miss_rate:g} % of its patients).{each}{caution}"
     )
 
 
