@@ -7,6 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo test tests test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http
 .PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bench-pretrained bit-flips soak bench-dicom clean fuzz-http
+.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-drift bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +20,7 @@ help:
 	@echo "make bench-recovery  patients recovered from phantoms and from the real slices"
 	@echo "make bench-audit-cost  seconds and memory of an audit, from 1,000 to 100,000 images"
 	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about ten minutes"
+	@echo "make bench-drift  how often batches of phantoms, changed or not, are called drifted; about five minutes"
 	@echo "make bench-bridge  DICOM images in over loopback, reports and overlays out"
 	@echo "make bench-onnx  exported models beside their own: scores and speed; needs ../shared"
 	@echo "make bench-pretrained  what the weights inside are worth on few patients; an hour; needs ../shared"
@@ -82,6 +84,9 @@ bench-audit-cost: $(READY)
 
 bench-coverage: $(READY)
 	$(BIN)/python -m benchmarks.coverage
+
+bench-drift: $(READY)
+	$(BIN)/python -m benchmarks.drift
 
 bench-bridge: $(READY)
 	$(BIN)/python -m benchmarks.bridge_round_trip --overlay
