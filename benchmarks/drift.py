@@ -33,7 +33,7 @@ KINDS: dict[str, Callable[[Image], Image]] = {
     "20 % brighter": lambda image: image * 1.2,
     "slightly blurred": lambda image: ndimage.gaussian_filter(image, 0.5),
     "moved by 3 pixels": lambda image: np.roll(image, 3, axis=1),
-    "one in three of 20 % less contrast": lambda image: image * 0.8,
+    "one in three 20 % darker": lambda image: image * 0.8,
 }
 
 
