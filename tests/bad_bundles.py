@@ -28,11 +28,16 @@ Change = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class BadBundle:
-    """One way to spoil a sound bundle, and what it must be refused with."""
+    """One way to spoil a sound bundle, and what it must be refused with.
+
+    Attributes:
+        of_features: What is spoilt are the features of the training images, which only `predict` and `export` need.
+    """
 
     name: str
     code: str
     spoil: Change
+    of_features: bool = False
 
 
 class Bomb:
@@ -260,7 +265,7 @@ BUNDLES = [
     BadBundle("values that divide by zero", "BUN_DAMAGED", lambda f: nested(f, "preprocessing", std=0)),
     BadBundle("NaN in the preprocessing", "BUN_DAMAGED", lambda f: nested(f, "preprocessing", low=1.0, high=1.0)),
     # the features of the training images
-    BadBundle("limits without features", "BUN_DAMAGED", lambda f: gate(f, neighbour_limit=1.0, class_limit=1.0)),
+    BadBundle("limits without features", "BUN_DAMAGED", lambda f: gate(f, neighbour_limit=1.0, class_limit=1.0), True),
     BadBundle("one limit of two", "BUN_DAMAGED", lambda f: gate(f, neighbour_limit=1.0)),
     BadBundle("features that no manifest names", "BUN_EXTRA", lambda f: (f / NOVELTY).write_bytes(b"x")),
     BadBundle(
@@ -270,6 +275,7 @@ BUNDLES = [
             (f / NOVELTY).write_bytes(pickle.dumps(Bomb(str(f.parent / "opened")))),
             gate(f, neighbour_limit=1.0, class_limit=1.0),
         )[1],
+        of_features=True,
     ),
     BadBundle(
         "features of other shapes",
@@ -280,6 +286,7 @@ BUNDLES = [
             ),
             gate(f, neighbour_limit=1.0, class_limit=1.0),
         )[1],
+        of_features=True,
     ),
 ]
 
