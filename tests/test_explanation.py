@@ -355,8 +355,7 @@ def test_empty_heat_maps_do_not_pass():
     assert (empty.verdict, empty.n_blank) == ("failed", 12)
     assert empty.in_words() == "failed: 12 of 12 heat maps are empty"
     assert judged(np.concatenate([blank[:7], some[7:]]), some[::-1]).verdict == "failed"
-    assert judged(some, blank).verdict == "unchecked"  # the random network says nothing that could be compared
-    assert "random networks draw something for 0 images only" in judged(some, blank).in_words()
+    assert judged(some, blank).verdict == "passed"  # without its weights it draws nothing: the picture is theirs
 
 
 def test_an_empty_heat_map_among_others_is_not_compared():

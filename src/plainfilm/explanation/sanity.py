@@ -64,9 +64,10 @@ class SanityCheck:
     Attributes:
         method: Its name.
         verdict: `passed` if the rank similarity to wholly random networks is below `MOST_SIMILAR`, and that to
-            networks with a random head below `SAME_PICTURE`, each with its whole interval. Empty heat maps are like
-            nothing, which is no merit: they are not compared. `failed` where fewer than `LEAST_IMAGES`, or not half, of
-            the trained network's are not empty; `unchecked` with fewer images, or where random networks draw nothing.
+            networks with a random head below `SAME_PICTURE`, each with its whole interval. Empty heat maps
+            of the trained network are like nothing, which is no merit: they are not compared, and it is `failed` where
+            fewer than `LEAST_IMAGES`, or not half, are left. A random network that draws nothing is one more that draws
+            something else. `unchecked` with fewer images.
         stages: From a random head to a wholly random network; empty if nothing was compared.
         n_images: Images looked at.
         n_blank: Those among them for which the trained network's heat map is empty.
@@ -175,17 +176,13 @@ def _judged(
     groups: Sequence[object] | None,
     seed: int,
 ) -> SanityCheck:
-    """The verdict on one method; `similarities` are `(draws, stages, 2, n_images)`, nan beside an empty heat map."""
+    """The verdict on one method; `similarities` are `(draws, stages, 2, n_images)`."""
     drawn = np.ptp(trained, axis=(1, 2)) > 0
     n_images, n_drawn = len(trained), int(drawn.sum())
     nothing = SanityCheck(method=method, verdict="failed", stages=(), n_images=n_images, n_blank=n_images - n_drawn)
     if n_drawn < max(LEAST_IMAGES, n_images / 2):
         return replace(nothing, reason=f"{n_images - n_drawn} of {plural(n_images, 'heat map')} are empty")
-    # An image counts at a stage where at least one random network draws something for it.
-    compared = drawn & ~np.isnan(similarities[:, :, 0]).all(axis=0)
-    if compared.sum(axis=1).min() < LEAST_IMAGES:
-        reason = f"random networks draw something for {compared.sum(axis=1).min()} images only"
-        return replace(nothing, verdict="unchecked", reason=f"{reason}, {LEAST_IMAGES} are needed")
+    own = None if groups is None else [group for group, is_drawn in zip(groups, drawn, strict=True) if is_drawn]
     stages = tuple(
         Stage(
             n_random=cut,
@@ -195,9 +192,7 @@ def _judged(
             ssim=mean_measure("ssim", ssim, own, of=method, seed=seed),
             n_draws=len(similarities),
         )
-        for cut, kept, all_draws in zip(cuts, compared, np.moveaxis(similarities, 1, 0), strict=True)
-        for rank, ssim in [np.nanmean(all_draws[:, :, kept], axis=0)]
-        for own in [None if groups is None else [group for group, keep in zip(groups, kept, strict=True) if keep]]
+        for cut, (rank, ssim) in zip(cuts, similarities[..., drawn].mean(axis=0), strict=True)
     )
     head, whole = stages[0].rank_similarity.high, stages[-1].rank_similarity.high
     # Without an interval, of a single patient, nothing is sure.
@@ -278,11 +273,9 @@ def _shuffle(module: nn.Module, generator: torch.Generator) -> None:
 
 
 def _similarity(trained: Floats, random: Floats, method: str) -> Doubles:
-    """`(2, n)`: rank similarity and SSIM of each pair of heat maps; nan where one of them is empty."""
+    """`(2, n)`: rank similarity and SSIM of each pair of heat maps."""
     rank = [rank_similarity(one, other) for one, other in zip(trained, random, strict=True)]
-    found = np.stack([rank, _ssim(for_drawing(trained, method), for_drawing(random, method))])
-    found[:, (np.ptp(trained, axis=(1, 2)) == 0) | (np.ptp(random, axis=(1, 2)) == 0)] = np.nan
-    return found
+    return np.stack([rank, _ssim(for_drawing(trained, method), for_drawing(random, method))])
 
 
 def rank_similarity(one: Floats, other: Floats) -> float:
