@@ -84,7 +84,9 @@ def pretrain_model(
     What names the classes is left out: it is of no use elsewhere, and of a folder it holds a row for every image.
     """
     torch.manual_seed(options.seed)
-    model = create_model(options.model, num_classes=lesson.num_classes, image_size=options.image_size)
+    model = create_model(
+        options.model, num_classes=lesson.num_classes, weights=options.begin_from, image_size=options.image_size
+    )
     result = fit(
         model,
         lesson.train,

@@ -17,6 +17,10 @@ class PretrainOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field("resnet1d", description="What is pretrained; see 'plainfilm models'.")
+    begin_from: str | None = Field(
+        None,
+        description="Weights to go on from: a .safetensors file of an earlier pretraining; by default none.",
+    )
     epochs: int = Field(20, ge=1, le=10_000, description="Passes; each draws new images, or goes over the folder once.")
     epoch_images: int = Field(
         20_000, ge=64, le=100_000_000, description="Generated images of one epoch; a folder has as many as it has."

@@ -77,11 +77,13 @@ def pretrain(
     Raises:
         UsageError: `OUT_EXISTS`, `OUT_STRANGE`, `OPT_RESUME`; `PRE_MODEL` for a model of more than one channel.
         DataError: `PRE_TOO_FEW`, or why no image can be read.
+        BundleError: `BUN_...` if `begin_from` is not a file of weights of this model.
     """
     from plainfilm.pretraining.fitting import pretrain_model
 
     options, progress, folder = options or PretrainOptions(), progress or Silent(), Path(output)
     _check_model(options.model)
+    began = None if options.begin_from is None else _hash_of(Path(options.begin_from))
     if resume:
         _check_same(folder, options)
     else:
@@ -110,6 +112,7 @@ def pretrain(
             "model": options.model,
             "learnt_from": lesson.train.in_words,
             "options": _asked(options),
+            "began_from_sha256": began,
             "classes": lesson.num_classes,
             "images_seen": len(lesson.train.labels) * len(result.history),
             "accuracy_at_the_end": round(float(last["validation_accuracy"]), 4),
@@ -134,6 +137,14 @@ def _check_model(name: str) -> None:
             "'plainfilm models' that is made for one channel.",
             code="PRE_MODEL",
         )
+
+
+def _hash_of(weights: Path) -> str:
+    """Of a file that is there and may be opened."""
+    from plainfilm.models.weights import read_weights
+
+    read_weights(weights, shown=str(weights))
+    return sha256_of(weights)
 
 
 def _asked(options: PretrainOptions) -> dict[str, Any]:
