@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo "make demo    environment, install, and the main job on synthetic images (about two minutes to run)"
-	@echo "make test    every test of the ordinary run (under ten minutes on two cores)"
+	@echo "make test    types and every test of the ordinary run (12 minutes on two cores)"
 	@echo "make test-long  the few tests that take longest"
 	@echo "make check   lint, format, types"
 	@echo "make bench   the benchmarks; needs the real images in ../shared"
