@@ -43,7 +43,7 @@ from plainfilm.data.splits import SplitOptions, split_table
 from plainfilm.features import extract_features
 from plainfilm.measures import EvaluationOptions
 from plainfilm.models import create_model, describe_model
-from plainfilm.models.options import SHIPPED
+from plainfilm.models.options import PRETRAINED
 from plainfilm.models.parts import pooled_features
 from plainfilm.models.shipped import ShippedFile
 from plainfilm.prediction import Predictions
@@ -220,12 +220,12 @@ class Bench:
         """Name of the network, and its weights."""
         if model == "squeezenet":
             return "torchvision:squeezenet1_0", str(self.weights / SQUEEZENET)
-        return "resnet1d", {"scratch": None, "pretrained": SHIPPED}.get(model, str(self.also.get(model)))
+        return "resnet1d", {"scratch": None, "pretrained": PRETRAINED}.get(model, str(self.also.get(model)))
 
     def path(self, how: str, task: str, model: str, size: int | None, seed: int) -> Path:
         """The file of one result."""
         name, weights = self.beginning(model)
-        of = ShippedFile(name).recipe()["sha256"][:8] if weights == SHIPPED else "0"
+        of = ShippedFile(name).recipe()["sha256"][:8] if weights == PRETRAINED else "0"
         return self.results / how / f"{task}-{model}-{of}-{size or 'all'}-{seed}.csv"
 
     def features(self, images: Images, model: str, seed: int) -> Floats:

@@ -265,7 +265,12 @@ BUNDLES = [
     BadBundle("values that divide by zero", "BUN_DAMAGED", lambda f: nested(f, "preprocessing", std=0)),
     BadBundle("NaN in the preprocessing", "BUN_DAMAGED", lambda f: nested(f, "preprocessing", low=1.0, high=1.0)),
     # the features of the training images
-    BadBundle("limits without features", "BUN_DAMAGED", lambda f: gate(f, neighbour_limit=1.0, class_limit=1.0), True),
+    BadBundle(
+        "limits without features",
+        "BUN_DAMAGED",
+        lambda f: gate(f, neighbour_limit=1.0, class_limit=1.0),
+        of_features=True,
+    ),
     BadBundle("one limit of two", "BUN_DAMAGED", lambda f: gate(f, neighbour_limit=1.0)),
     BadBundle("features that no manifest names", "BUN_EXTRA", lambda f: (f / NOVELTY).write_bytes(b"x")),
     BadBundle(

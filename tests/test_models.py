@@ -263,7 +263,12 @@ def test_a_model_at_hand_is_measured_as_one_that_would_have_to_be_built(name: st
     by_name = describe_model(name, **asked)
     zoo._costs.clear()
 
-    assert describe_model(name, **asked, built=create_model(name, **asked)) == by_name
+    model = create_model(name, **asked)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    assert describe_model(name, **asked, built=model) == by_name
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_model_is_built_and_measured_without_waiting_for_the_compiler_of_torch():

@@ -236,10 +236,9 @@ def code_of(call, *arguments, **options):
     return refused.value.code
 
 
-@pytest.mark.parametrize("asked", ["shipped", "pretrained"])
-def test_resnet1d_begins_from_the_weights_inside_plainfilm(asked, no_network):
+def test_resnet1d_begins_from_the_weights_inside_plainfilm(no_network):
     tensors = load_file(Path(plainfilm.__file__).parent / "models" / "pretrained" / "resnet1d.safetensors")
-    model = create_model("resnet1d", num_classes=3, weights=asked).state_dict()
+    model = create_model("resnet1d", num_classes=3, weights="pretrained").state_dict()
 
     assert {name for name in model if name not in tensors} == {"head.weight", "head.bias"}
     assert all(torch.equal(model[name], tensor) for name, tensor in tensors.items())
@@ -265,20 +264,20 @@ def test_weights_whose_hash_differs_are_refused(installed):
     data[-1] ^= 1
     path.write_bytes(data)
 
-    assert code_of(create_model, "resnet1d", num_classes=2, weights="shipped") == "BUN_DAMAGED"
+    assert code_of(create_model, "resnet1d", num_classes=2, weights="pretrained") == "BUN_DAMAGED"
 
 
 @pytest.mark.parametrize("name", ["resnet1d.safetensors", "resnet1d.json"])
 def test_an_installation_without_one_of_the_files_is_refused(installed, name):
     (installed / name).unlink()
 
-    assert code_of(create_model, "resnet1d", num_classes=2, weights="shipped") == "BUN_MISSING"
+    assert code_of(create_model, "resnet1d", num_classes=2, weights="pretrained") == "BUN_MISSING"
 
 
 def test_a_damaged_recipe_is_refused(installed):
     (installed / "resnet1d.json").write_text("{")
 
-    assert code_of(create_model, "resnet1d", num_classes=2, weights="shipped") == "BUN_DAMAGED"
+    assert code_of(create_model, "resnet1d", num_classes=2, weights="pretrained") == "BUN_DAMAGED"
 
 
 def test_training_begins_from_them_and_the_report_says_so(tmp_path, no_network):

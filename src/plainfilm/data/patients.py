@@ -154,3 +154,9 @@ def _check_declaration(ids: Cells) -> None:
             "Leave it out: the table's own ids are better.",
             code="SPL_DECLARED_WRONGLY",
         )
+
+
+def first_of(places: pd.Series[list[str]], most: int = 5) -> str:
+    """The first of some patients, each with the places where its images are; how many more there are."""
+    named = "; ".join(f"{patient} ({', '.join(names)})" for patient, names in places.head(most).items())
+    return f"{named} and {len(places) - most} more" if len(places) > most else named

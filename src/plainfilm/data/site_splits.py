@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from plainfilm.data.dividing import Indices, grouped_folds
+from plainfilm.data.patients import first_of
 from plainfilm.data.sites import site_column
 from plainfilm.data.table import Cells, cells, shown
 from plainfilm.errors import LeakageError, TableError, UsageError, unknown_name
 
 MOST_TRAININGS: Final = 50
-NAMED: Final = 5  # patients, or sites, in one sentence
+NAMED: Final = 5  # sites in one sentence
 
 
 @dataclass(frozen=True)
@@ -141,12 +142,10 @@ def _check_patients(groups: Cells, sites: Cells, rest: Indices, test: Indices) -
         return
     rows = np.concatenate([rest, test])
     frame = pd.DataFrame({"patient": groups[rows], "site": sites[rows]})
-    at = frame[frame["patient"].isin(both[:NAMED])].groupby("patient")["site"].agg(lambda all_: sorted(set(all_)))
-    first = "; ".join(f"{patient} ({', '.join(names)})" for patient, names in at.items())
-    more = f" and {len(both) - NAMED} more" if len(both) > NAMED else ""
+    at = frame[frame["patient"].isin(both)].groupby("patient")["site"].agg(lambda all_: sorted(set(all_)))
     verb = "patient has" if len(both) == 1 else "patients have"
     raise LeakageError(
-        f"{len(both)} {verb} images at a site that is held out and at another: {first}{more}. Such a patient would be "
+        f"{len(both)} {verb} images at a site that is held out and at another: {first_of(at)}. Such a patient would be "
         "in both training and test. Hold these sites out together (--test-site A --test-site B), leave the patients "
         "out, or, where two sites gave the same id to different people, write the site into the id.",
         code="SPL_SITE_LEAK",

@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from plainfilm.data.dividing import Indices, divide, grouped_folds
-from plainfilm.data.patients import PatientOptions, Patients, find_patients, rows_to_divide
+from plainfilm.data.patients import PatientOptions, Patients, find_patients, first_of, rows_to_divide
 from plainfilm.data.site_splits import HeldOutSites, hold_out_sites
 from plainfilm.data.table import Cells, cells, shown
 from plainfilm.errors import LeakageError, TableError, UsageError
@@ -179,11 +179,9 @@ def _check_patients(groups: Cells, given: Cells) -> None:
     divided = splits[splits.map(len) > 1]
     if divided.empty:
         return
-    first = "; ".join(f"{patient} ({', '.join(names)})" for patient, names in divided.head(5).items())
-    more = f" and {len(divided) - 5} more" if len(divided) > 5 else ""
     raise LeakageError(
-        f"{len(divided)} of {len(splits)} patients are in more than one split: {first}{more}. Use --split patient for "
-        "a new split by patient, or --split image to keep this one, every score then struck through.",
+        f"{len(divided)} of {len(splits)} patients are in more than one split: {first_of(divided)}. Use --split "
+        "patient for a new split by patient, or --split image to keep this one, every score then struck through.",
         code="SPL_LEAK",
     )
 

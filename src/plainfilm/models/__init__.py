@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plainfilm.models.adapters import Adapter, adapt_to_one_channel
     from plainfilm.models.classic import LeNet5, MultiLayerPerceptron, Perceptron
-    from plainfilm.models.first_weights import PRETRAINED
     from plainfilm.models.heads import ConvTop, Head, Headed, LinearHead
+    from plainfilm.models.options import PRETRAINED
     from plainfilm.models.parts import (
         feature_maps,
         freeze_backbone,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from plainfilm.models.zoo import ModelInfo, create_model, describe_model, list_models, outline_model
 
 _HOME = {
-    "PRETRAINED": "first_weights",
+    "PRETRAINED": "options",
     "Adapter": "adapters",
     "ConvTop": "heads",
     "Head": "heads",

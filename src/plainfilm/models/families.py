@@ -45,6 +45,11 @@ class Architecture:
     own_head: Head = "own"
     shipped: ShippedFile | None = None  # weights inside the package, instead of the hub's
 
+    @property
+    def published(self) -> ShippedFile | HubFile | None:
+        """The weights that are meant by `pretrained`; None where there are none."""
+        return self.shipped or self.hub_file
+
 
 @dataclass(frozen=True)
 class _Family:

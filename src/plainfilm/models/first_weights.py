@@ -8,50 +8,40 @@ from pathlib import Path
 from torch import Tensor
 
 from plainfilm.errors import UsageError
-from plainfilm.models.families import OWN, Architecture, find_architecture
-from plainfilm.models.options import SHIPPED
+from plainfilm.models.families import Architecture
+from plainfilm.models.options import PRETRAINED
 from plainfilm.models.shipped import ShippedFile
-from plainfilm.models.weights import fetch_weights, read_weights
+from plainfilm.models.weights import HubFile, fetch_weights, read_weights
 
 logger = logging.getLogger(__name__)
 
-PRETRAINED = "pretrained"
-
 
 def read_first_weights(architecture: Architecture, weights: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file, inside plainfilm or not, or of what the hub has for this name.
+    """The tensors of a file, or of what is published for this name.
 
     Raises:
         UsageError: `NO_WEIGHTS`.
         BundleError: `BUN_...` if the file is unsafe, damaged or not the one that was shipped.
         ResourceError: `RES_DOWNLOAD`.
     """
-    if weights == SHIPPED or (weights == PRETRAINED and architecture.shipped is not None):
-        return shipped_file(architecture).read()
     if weights != PRETRAINED:
         return read_weights(Path(weights), shown=str(weights))
-    file = architecture.hub_file
-    if file is None:
-        raise UsageError(
-            f"{architecture.name} has no pretrained weights to fetch. {architecture.no_weights()}",
-            code="NO_WEIGHTS",
-        )
+    file = published_weights(architecture)
+    if isinstance(file, ShippedFile):
+        return file.read()
     if "non-commercial" in architecture.licence:
         logger.warning("The weights of %s are under %s.", architecture.name, architecture.licence)
     return read_weights(fetch_weights(file), shown=str(file))
 
 
-def shipped_file(architecture: Architecture) -> ShippedFile:
-    """The weights inside plainfilm for this name.
+def published_weights(architecture: Architecture) -> ShippedFile | HubFile:
+    """Where the weights are that are meant by `pretrained`.
 
     Raises:
         UsageError: `NO_WEIGHTS` where there are none.
     """
-    if architecture.shipped is None:
-        has = ", ".join(name for name in OWN if find_architecture(name).shipped is not None)
+    if architecture.published is None:
         raise UsageError(
-            f"There are no weights of {architecture.name} inside plainfilm, only of {has}. For those of a model's own "
-            "hub, or a file, use --weights instead of --pretrained.",
-            code="NO_WEIGHTS",
+            f"{architecture.name} has no pretrained weights. {architecture.no_weights()}", code="NO_WEIGHTS"
         )
-    return architecture.shipped
+    return architecture.published

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-SHIPPED = "shipped"  # as first weights: those inside plainfilm
+PRETRAINED = "pretrained"  # as first weights: those inside plainfilm, or else of the model's own hub
 
 
 class ModelOptions(BaseModel):
@@ -30,8 +30,8 @@ class ModelOptions(BaseModel):
     )
     pretrained: bool = Field(
         False,
-        description="Begin from the weights inside plainfilm, made from generated images; resnet1d has some. It needs "
-        "no network.",
+        description="The same as weights 'pretrained'. Those of resnet1d are inside plainfilm, made from generated "
+        "images; they need no network.",
     )
     image_size: int | None = Field(
         None,
@@ -44,11 +44,11 @@ class ModelOptions(BaseModel):
     def _agrees(self) -> Self:
         if self.pretrained and self.weights is not None:
             raise ValueError(
-                "pretrained begins from the weights inside plainfilm, and weights names others; give one of the two"
+                "pretrained begins from the model's published weights, and weights names others; give one of the two"
             )
         return self
 
     @property
     def first_weights(self) -> str | None:
         """What training begins from, for `create_model`; None: random numbers."""
-        return SHIPPED if self.pretrained else self.weights
+        return PRETRAINED if self.pretrained else self.weights

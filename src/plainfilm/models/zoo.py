@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from plainfilm.errors import UsageError, unknown_name
 from plainfilm.models.adapters import Adapter, adapt_to_one_channel
 from plainfilm.models.families import OWN, Architecture, all_names, find_architecture
-from plainfilm.models.first_weights import PRETRAINED, read_first_weights, shipped_file
+from plainfilm.models.first_weights import published_weights, read_first_weights
 from plainfilm.models.heads import SMALLEST_MAP, ConvTop, Head, Headed, LinearHead
-from plainfilm.models.options import SHIPPED
+from plainfilm.models.options import PRETRAINED
 from plainfilm.models.outlines import NothingDrawn, count_flops
 from plainfilm.models.parts import feature_maps, pooled_features
 from plainfilm.models.patterns import Patterns
@@ -87,8 +87,8 @@ def create_model(
             `inceptionv3-top`, the convolutional head. `linear`: one linear layer on pooled features. `conv`: a
             small convolutional network on the last feature maps, see `ConvTop`. For the last two the model is a
             `Headed`, and the weights of its own classifier are not kept.
-        weights: None: random. `"shipped"`: those inside plainfilm. `"pretrained"`: those, or else what the hub has
-            for this name, from the local cache where they lie there. A path: a `.safetensors` file with the
+        weights: None: random. `"pretrained"`: those inside plainfilm, or else what the hub has for this name, from
+            the local cache where they lie there. A path: a `.safetensors` file with the
             backbone's names in timm or torchvision.
             A classifier head made for another number of classes is left random, and logged.
         image_size: Height and width of the images, to shape models that need to know, and to refuse a
@@ -172,14 +172,14 @@ def describe_model(
         built: This model, where it is at hand: it is measured as it stands, in the time of one image.
 
     Raises:
-        UsageError: If the name is unknown, has no weights inside plainfilm and is asked for them (`NO_WEIGHTS`), or
-            cannot take `image_size` or `head`.
+        UsageError: If the name is unknown, has no weights and is asked for them (`NO_WEIGHTS`), or cannot take
+            `image_size` or `head`.
     """
     architecture = find_architecture(name)
     info = replace(_info(architecture), input_size=image_size or architecture.input_size)
-    if weights == SHIPPED:
-        shipped_file(architecture)
-    elif weights not in (None, PRETRAINED):
+    if weights == PRETRAINED:
+        published_weights(architecture)
+    elif weights is not None:
         info = replace(info, weights=Path(str(weights)).name, licence="not known: a file of the user's")
     if not measure:
         return info
@@ -221,7 +221,7 @@ def _info(architecture: Architecture) -> ModelInfo:
         input_size=architecture.input_size,
         mean=fmean(architecture.mean),
         std=fmean(architecture.std),
-        weights=str(architecture.shipped or architecture.hub_file or "none"),
+        weights=str(architecture.published or "none"),
         licence=architecture.licence,
         source=architecture.source,
         summary=architecture.summary,
@@ -325,10 +325,12 @@ def _measured(
 
 
 def _cost(model: nn.Module, image_size: int) -> tuple[int, int]:
-    """Parameters, and the FLOPs of one image."""
-    parameters = list(model.parameters())
+    """Parameters, and the FLOPs of one image; the model stays as it was."""
+    parameters, was_training = list(model.parameters()), model.training
     image = torch.zeros(1, 1, image_size, image_size, device=parameters[0].device)
-    return sum(parameter.numel() for parameter in parameters), count_flops(model, image)
+    flops = count_flops(model.eval(), image)  # batch norm would learn from an empty image, or refuse it
+    model.train(was_training)
+    return sum(parameter.numel() for parameter in parameters), flops
 
 
 @contextmanager

@@ -23,7 +23,6 @@ from plainfilm.data.pixels import PixelStore
 from plainfilm.data.splits import SplitPlan
 from plainfilm.data.table import Table
 from plainfilm.measures import Evaluation, plural
-from plainfilm.models.options import SHIPPED
 from plainfilm.plots.explanation import overlay as heat_overlay
 from plainfilm.plots.explanation import picture_png
 from plainfilm.prediction import Predictions
@@ -69,7 +68,7 @@ def describe_run(
         adapter=options.model.adapter,
         image_size=options.model.image_size or describe_model(name, measure=False).input_size,
         head=folds[0]["head"] if folds else options.model.head,
-        weights=SHIPPED if options.model.pretrained else None,
+        weights=options.model.first_weights,
     )
     return {
         "plainfilm": __version__,

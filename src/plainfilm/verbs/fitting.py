@@ -122,7 +122,7 @@ def train_fold(
         num_classes=len(classes),
         adapter=options.model.adapter,
         image_size=pixels.shape[1],
-        built=model.eval(),
+        built=model,
     )
     save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, measured))
     reference = None
