@@ -5,14 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test tests test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bench-pretrained bit-flips soak bench-dicom clean fuzz-http
-.PHONY: help demo test test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-drift bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http
+.PHONY: help demo test tests test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http bench-pretrained bench-drift
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    environment, install, and the main job on synthetic images (about two minutes to run)"
-	@echo "make test    types and every test of the ordinary run (12 minutes on two cores)"
+	@echo "make test    types and every test of the ordinary run (5 to 12 minutes on two cores)"
 	@echo "make test-long  the few tests that take longest"
 	@echo "make check   lint, format, types"
 	@echo "make bench   the benchmarks; needs the real images in ../shared"

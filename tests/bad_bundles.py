@@ -227,6 +227,26 @@ BUNDLES = [
     BadBundle("classes swapped", "BUN_CLASSES", lambda f: agree(f, classes=["ill", "healthy"])),
     BadBundle("one class more", "BUN_CLASSES", lambda f: agree(f, classes=["healthy", "ill", "x"])),
     BadBundle("a class twice", "BUN_CLASSES", lambda f: agree(f, classes=["ill", "ill"])),
+    BadBundle(
+        "abstains by other classes",
+        "BUN_CLASSES",
+        lambda f: agree(
+            f,
+            abstention={
+                "classes": {"x": {"threshold": 0.5, "n_patients": 9, "coverage_low": 0.5, "coverage_high": 1.0}}
+            },
+        ),
+    ),
+    BadBundle(
+        "calls other classes positive",
+        "BUN_CLASSES",
+        lambda f: agree(f, calling={"positive": ["x"], "threshold": 0.5}),
+    ),
+    BadBundle(
+        "calls everything positive",
+        "BUN_CLASSES",
+        lambda f: agree(f, calling={"positive": ["healthy", "ill"], "threshold": 0.5}),
+    ),
     BadBundle("a million classes", "BUN_CLASSES", lambda f: agree(f, classes=[str(n) for n in range(1_000_000)])),
     BadBundle(
         "a million scores, and classes",
@@ -515,6 +535,8 @@ ONNX_FILES = [
             '{"classes": {"x": {"threshold": 0.5, "n_patients": 9, "coverage_low": 0.5, "coverage_high": 1.0}}}',
         ),
     ),
+    BadOnnx("calls other classes positive", "BUN_CLASSES", said("calling", '{"positive": ["x"], "threshold": 0.5}')),
+    BadOnnx("a threshold of 7", "BUN_DAMAGED", said("calling", '{"positive": ["ill"], "threshold": 7}')),
     BadOnnx(
         "distances that it does not give",
         "BUN_CLASSES",

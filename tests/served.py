@@ -14,6 +14,7 @@ from PIL import Image
 
 from plainfilm.abstention import Abstention, ClassThreshold
 from plainfilm.bundle import Architecture, BundleConfig, save_bundle
+from plainfilm.calling import CallingRule
 from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.models import create_model
 from plainfilm.novelty import Gate
@@ -34,6 +35,7 @@ def write_bundle(folder: Path, **changes) -> Path:
         preprocessing=Preprocessing(height=SIDE, width=SIDE, fit="pad", mean=0.25, std=0.125, source="a test"),
         data={"training_images": 3, "validation_images": 2},
         abstention=Abstention(classes=dict.fromkeys(CLASSES, threshold), reason=""),
+        calling=CallingRule(positive=("ill",), threshold=0.5, rule="youden", n_positive=30, n_negative=40, reason=""),
         novelty=Gate(bits=(8,), smallest=24, largest=64, longest=1.5),
     )
     save_bundle(

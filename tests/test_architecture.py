@@ -21,6 +21,7 @@ ORDER = (
     "pairing",
     "calibration",
     "abstention",
+    "calling",
     "novelty",
     "learning_curve",
     "data",

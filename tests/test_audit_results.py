@@ -135,12 +135,13 @@ def test_no_audit_raises_a_score_that_may_not_hold_on_new_patients(level: int):
 
 
 def test_a_failure_holds_the_level_down_even_if_accepted():
-    failing = replace(CLEAN, findings=(*CLEAN.findings, finding("A5", "FAIL", accepted="as published")))
+    failed = replace(finding("A5", "FAIL", accepted="as published"), title="Is one class copied?")
+    failing = replace(CLEAN, findings=(*CLEAN.findings, failed))
 
     graded = failing.graded(2)
 
     assert graded.evidence_level == 2
-    assert graded.open_points == ("A5 fails: title of A5.",)
+    assert graded.open_points == ("A5 fails: Is one class copied.",)
 
 
 def test_another_site_stays_one_whatever_fails_but_a_leak():

@@ -13,6 +13,7 @@ from plainfilm import verbs
 from plainfilm.abstention import Abstention, ClassThreshold
 from plainfilm.bundle import CONFIG, ONNX, load_bundle, read_config
 from plainfilm.calibration import Calibration
+from plainfilm.calling import CallingRule
 from plainfilm.cli import run as cli
 from plainfilm.errors import BundleError, DataError, UsageError
 from plainfilm.exporting.folder import LICENCES, REQUIREMENTS, check_folder
@@ -28,6 +29,7 @@ pytest.importorskip("onnxscript")
 
 HALF = ClassThreshold(threshold=0.5, n_patients=50, coverage_low=0.8, coverage_high=0.99)
 ABSTAINS = Abstention(classes={"healthy": HALF.model_copy(update={"threshold": 0.4}), "ill": HALF}, reason="")
+CALLS = CallingRule(positive=("ill",), threshold=0.5, rule="youden", n_positive=20, n_negative=30, reason="")
 WARM = Calibration(temperature=1.7, n_images=9, n_patients=9, reason="")
 
 
@@ -40,7 +42,12 @@ def images(tmp_path_factory):
 def bundle(tmp_path_factory):
     """A bundle with everything a bundle may have, and its ONNX file."""
     folder = write_bundle(
-        tmp_path_factory.mktemp("b") / "bundle", model="resnet1d", learnt=True, calibration=WARM, abstention=ABSTAINS
+        tmp_path_factory.mktemp("b") / "bundle",
+        model="resnet1d",
+        learnt=True,
+        calibration=WARM,
+        abstention=ABSTAINS,
+        calling=CALLS,
     )
     verbs.export(folder)
     return folder
@@ -75,8 +82,10 @@ def test_both_engines_give_one_table(bundle, images):
 
     assert np.abs(torch.scores - exported.scores).max() < 1e-5 < BOUND
     assert np.allclose(exported.scores.sum(axis=1), 1, atol=1e-12)
-    columns = ["path", "label", "patient_id", "split", "answer", "abstains", "set", "unlike_training"]
+    columns = ["path", "label", "patient_id", "split", "call", "answer", "abstains", "set", "unlike_training"]
     assert exported.table[columns].equals(torch.table[columns])
+    ill = torch.scores[:, torch.classes.index("ill")]
+    assert torch.table["call"].tolist() == ["positive" if score >= 0.5 else "negative" for score in ill]
     assert list(exported.to_frame().columns) == list(torch.to_frame().columns)
 
 
@@ -113,7 +122,7 @@ def test_the_mean_of_all_folds_is_in_one_file(folds, images):
     single = [verbs.predict(folds / "folds" / str(n) / "bundle", images, workers=0)[0].scores for n in (1, 2)]
     assert np.abs(single[0] - single[1]).max() > 0.01  # else the mean would show nothing
     assert np.abs(torch.scores - exported.scores).max() < 1e-5
-    assert "abstains" not in exported.table
+    assert not {"abstains", "call"} & set(exported.table)
 
 
 def test_sixteen_bit_images_score_alike(bundle, tmp_path):

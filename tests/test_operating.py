@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from plainfilm.bundle import read_config
 from plainfilm.evaluation import evaluate_predictions
 from plainfilm.fold_thresholds import FoldChoice, with_fold_thresholds
 from plainfilm.measures import Evaluation, EvaluationOptions
@@ -24,8 +25,8 @@ from plainfilm.operating import (
 )
 from plainfilm.prediction import Predictions
 from plainfilm.storage import read_json
-from plainfilm.summaries import evaluation_summary
-from plainfilm.verbs import evaluate, report
+from plainfilm.summaries import evaluation_summary, prediction_summary
+from plainfilm.verbs import evaluate, predict, report
 from small_runs import train_small, write_small_data
 
 
@@ -410,3 +411,40 @@ def test_the_report_shows_it(run):
     assert "Operating point for" in page
     assert "Decision curve over" in page
     assert "operating point for" in evaluation_summary(Evaluation.from_json(read_json(run.evaluation)))
+
+
+# --- in the bundle, for new images --------------------------------------------------------------------------
+
+
+def test_predict_calls_new_images_at_the_threshold_of_the_run(run, tmp_path):
+    threshold = evaluate(run.folder).operating.threshold
+    images = write_small_data(tmp_path / "new", patients=10, seed=5)
+
+    predictions, table = predict(run.folder, images, workers=0, output=tmp_path / "scores.csv")
+
+    ill = predictions.scores[:, predictions.classes.index("abnormal")]
+    assert predictions.table["call"].tolist() == ["positive" if score >= threshold else "negative" for score in ill]
+    assert set(predictions.table["call"]) == {"positive", "negative"}
+    called = int((ill >= threshold).sum())
+    assert f"called positive, at the threshold of the run: {called:,}" in prediction_summary(predictions, table)
+    written = pd.read_csv(tmp_path / "scores.csv")
+    assert written["call"].tolist() == predictions.table["call"].tolist()
+
+
+def test_the_bundle_says_who_chose_it(run):
+    rule, point = read_config(run.folder / "bundle").calling, evaluate(run.folder).operating
+
+    assert (rule.positive, rule.threshold, rule.rule) == (("abnormal",), point.threshold, "youden")
+    assert (rule.n_positive, rule.n_negative) == (point.n_positive, point.n_negative)
+    assert f"from a score of {point.threshold:.3f} on, chosen by 'youden'" in rule.in_words()
+
+
+def test_without_a_threshold_nobody_is_called(tmp_path):
+    data = write_small_data(tmp_path / "data")
+    too_few = train_small(data, tmp_path / "run", positive=["abnormal"], draws=100, epochs=1)
+
+    rule = read_config(too_few.folder / "bundle").calling
+    assert not rule.applies
+    assert "validation patient" in rule.in_words()
+    predictions, _ = predict(too_few.folder, data, workers=0)
+    assert "call" not in predictions.table

@@ -110,6 +110,7 @@ def test_the_same_bytes_get_what_predict_gives_bit_for_bit(bundle, port, tmp_pat
         assert one["scores"] == {name: row[f"score_{name}"] for name in CLASSES}
         assert (one["predicted"], one["answer"] or "") == (row["predicted"], row["answer"])
         assert (one["abstains"], one["unlike_training"]) == (row["abstains"] == "yes", row["unlike_training"] == "yes")
+        assert (one["call"], one["call"] in one["words"]) == (row["call"], True)
         assert (" | ".join(one["set"]), one["unlike_why"]) == (row["set"], row["unlike_why"])
 
 

@@ -71,6 +71,10 @@ class Abstention(BaseModel):
         """Whether there is a rule."""
         return bool(self.classes)
 
+    def fits(self, classes: Sequence[str]) -> bool:
+        """Whether the rule is about these classes."""
+        return not self.classes or set(self.classes) == set(classes)
+
     def sets(self, scores: Floats, classes: Sequence[str]) -> Bools:
         """`(n, K)`: whether each class belongs to the set of each row."""
         thresholds = np.array([self.classes[name].threshold for name in classes])

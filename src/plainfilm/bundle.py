@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from plainfilm import __version__
 from plainfilm.abstention import Abstention
 from plainfilm.calibration import Calibration
+from plainfilm.calling import CallingRule
 from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.drift import DriftRule, Statistics, check_statistics
 from plainfilm.errors import BundleError, UsageError
@@ -75,6 +76,7 @@ class BundleConfig(BaseModel):
         split_unit: `patient` or `image`: what the scores of this model are worth.
         calibration: What is done to the scores.
         abstention: When nothing is said.
+        calling: From which score on an image is called positive.
         novelty: Which images are unlike those of the training; the features to compare with are in a file beside.
         drift: When a whole batch is; the statistics to compare with are in a file beside.
     """
@@ -93,6 +95,7 @@ class BundleConfig(BaseModel):
     split_unit: str = "patient"
     calibration: Calibration = Calibration()
     abstention: Abstention = Abstention()
+    calling: CallingRule = CallingRule()
     novelty: Gate = Gate()
     drift: DriftRule = DriftRule()
 
@@ -275,6 +278,8 @@ def read_config(folder: Path) -> BundleConfig:
             f"{len(config.classes)} class names for {config.architecture.num_classes} scores.",
             code="BUN_CLASSES",
         )
+    if not (config.abstention.fits(config.classes) and config.calling.fits(config.classes)):
+        raise BundleError(f"'{CONFIG}' has rules about other classes than its own.", code="BUN_CLASSES")
     _check_numbers(config)
     size = config.architecture.image_size
     if (config.preprocessing.height, config.preprocessing.width) != (size, size):
@@ -305,6 +310,18 @@ def _check_contents(folder: Path) -> None:
         known = path.name in BUNDLE_FILES or path.name.startswith(".") or path.suffix.lower() in FOR_PEOPLE
         if not known and not path.name.upper().startswith(("LICENSE", "LICENCE", "NOTICE")):
             raise BundleError(f"'{path.name[:80]}' is no part of a bundle; take it out.", code="BUN_EXTRA")
+
+
+def put_calling(folder: Path, rule: CallingRule) -> None:
+    """Say in a sound bundle from which score on an image is called positive; the weights stay.
+
+    Killed in between, the bundle is without its manifest: the training that it belongs to writes it again.
+    """
+    config = read_config(folder)
+    named = sorted(verify_manifest(folder, required=[WEIGHTS, CONFIG], allowed=BUNDLE_FILES, unchecked=[WEIGHTS]))
+    delete(folder / MANIFEST)
+    write_json(folder / CONFIG, config.model_copy(update={"calling": rule}).model_dump(mode="json"))
+    write_manifest(folder, named)
 
 
 def put_onnx(folder: Path, data: bytes) -> Path:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from plainfilm.calibration import tempered
+from plainfilm.calling import NEGATIVE, POSITIVE
 from plainfilm.data.table import COLUMNS, LeftOut, Table
 from plainfilm.errors import BundleError, ResourceError
 from plainfilm.progress import Progress, Silent
@@ -22,6 +23,7 @@ from plainfilm.storage import write_json, write_text
 if TYPE_CHECKING:
     from plainfilm.abstention import Abstention
     from plainfilm.bundle import Bundle
+    from plainfilm.calling import CallingRule
     from plainfilm.data.pixels import PixelStore
     from plainfilm.drift import Drift
 
@@ -40,7 +42,8 @@ class Predictions:
         classes: Class names, in the order of the columns of `scores`.
         table: One row per image, index 0..n-1: `path` (text), `label` (text, or missing where the truth is
             not known), `patient_id` (text, or missing where it is not known), `split`. From a model that may abstain
-            also `set` (the classes that it may be), `answer` (its class, if it is one) and `abstains` (`yes`, `no`).
+            also `set` (the classes that it may be), `answer` (its class, if it is one) and `abstains` (`yes`, `no`);
+            from a model with a threshold `call` (`positive`, `negative`).
         scores: `(n_images, n_classes)` float64; each row is a probability distribution.
         drift: Whether these images together differ from the training images; None where nobody asked, and of a part.
     """
@@ -191,16 +194,28 @@ def predict_table(
         axis=0,
     )
     rows = table.rows[list(COLUMNS)].copy()
-    if len(bundles) == 1 and bundles[0].config.abstention.applies:
-        rows = rows.assign(**answers(bundles[0].config.abstention, bundles[0].config.classes, scores))
-    return Predictions(bundles[0].config.classes, rows, scores)
+    config = bundles[0].config
+    if len(bundles) == 1:  # the mean of several has none of their rules
+        rows = rows.assign(**answers(config.abstention, config.calling, config.classes, scores))
+    return Predictions(config.classes, rows, scores)
 
 
-def answers(abstention: Abstention, classes: Sequence[str], scores: npt.NDArray[np.float64]) -> dict[str, list[str]]:
-    """For each image the classes that it may be, the answer if that is one, and whether there is none."""
+def answers(
+    abstention: Abstention, calling: CallingRule, classes: Sequence[str], scores: npt.NDArray[np.float64]
+) -> dict[str, list[str]]:
+    """What a model's rules make of its scores, as columns; none where it has no rule.
+
+    For each image the classes that it may be, the answer if that is one, and whether there is none; and whether it is
+    called positive.
+    """
+    found: dict[str, list[str]] = {}
+    if calling.applies:
+        found["call"] = [POSITIVE if called else NEGATIVE for called in calling.calls(scores, classes)]
+    if not abstention.applies:
+        return found
     held = abstention.sets(scores, classes)
     sets = [[name for name, inside in zip(classes, row, strict=True) if inside] for row in held]
-    return {
+    return found | {
         "answer": [names[0] if len(names) == 1 else "" for names in sets],
         "abstains": ["no" if len(names) == 1 else "yes" for names in sets],
         "set": [SET_SEPARATOR.join(names) for names in sets],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from plainfilm.calling import POSITIVE
 from plainfilm.data.table import Table
 from plainfilm.measures import DecisionCurve, Evaluation, Gap, Measure, OperatingPoint
 from plainfilm.prediction import Predictions
@@ -162,6 +163,9 @@ def prediction_summary(predictions: Predictions, table: Table) -> str:
     """How many images went to each class, and what could not be read."""
     counts = Counter(predictions.classes[index] for index in predictions.y_pred)
     lines = [f"{name}: {counts[name]:,}" for name in predictions.classes]
+    if "call" in predictions.table.columns:
+        called = int((predictions.table["call"] == POSITIVE).sum())
+        lines.append(f"called positive, at the threshold of the run: {called:,}")
     if "abstains" in predictions.table.columns:
         silent = int((predictions.table["abstains"] == "yes").sum())
         lines.append(f"no answer, the set of possible classes is not one: {silent:,}")

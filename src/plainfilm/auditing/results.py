@@ -119,7 +119,8 @@ class Audit:
 
 def _open_points(findings: Sequence[Finding]) -> tuple[str, ...]:
     gating = [finding for finding in findings if finding.section in GATES]
-    points = [f"{finding.check} fails: {finding.title}." for finding in gating if finding.verdict == "FAIL"]
+    failing = [finding for finding in gating if finding.verdict == "FAIL"]
+    points = [f"{finding.check} fails: {finding.title.rstrip('.?')}." for finding in failing]
     for section, what in (("A", "leakage"), ("B", "shortcuts"), ("C", "controls")):
         own = [finding for finding in gating if finding.section == section]
         if all(finding.verdict == "NOT ASSESSABLE" for finding in own):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from plainfilm.abstention import Abstention
+from plainfilm.calling import CallingRule
 from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.errors import BundleError, UsageError
 from plainfilm.exporting.guards import check_graph
@@ -40,6 +41,7 @@ class OnnxFacts(BaseModel):
         preprocessing: What is left to do to an image; its normalisation is in the graph.
         temperature: What the logits are divided by before their softmax is the scores.
         abstention: When nothing is said.
+        calling: From which score on an image is called positive.
         novelty: Which images are unlike those of the training.
         architecture: Name of the model.
         models: How many models (folds) give the mean.
@@ -59,6 +61,7 @@ class OnnxFacts(BaseModel):
     preprocessing: Preprocessing
     temperature: float = Field(gt=0, allow_inf_nan=False)
     abstention: Abstention
+    calling: CallingRule = CallingRule()
     novelty: Gate
     architecture: str
     models: int = Field(1, ge=1)
@@ -95,9 +98,8 @@ class OnnxFacts(BaseModel):
             raise BundleError("the metadata of the ONNX file are not JSON.", code="BUN_DAMAGED") from None
         if len(set(facts.classes)) != len(facts.classes):
             raise BundleError("the ONNX file names a class twice.", code="BUN_CLASSES")
-        unknown = facts.abstention.applies and set(facts.abstention.classes) != set(facts.classes)
-        if unknown:
-            raise BundleError("the ONNX file abstains by classes that it does not have.", code="BUN_CLASSES")
+        if not (facts.abstention.fits(facts.classes) and facts.calling.fits(facts.classes)):
+            raise BundleError("the ONNX file answers by rules about other classes than its own.", code="BUN_CLASSES")
         return facts
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from plainfilm.abstention import Abstention
 from plainfilm.bundle import Bundle
+from plainfilm.calling import CallingRule
 from plainfilm.data.pixels import PixelStore
 from plainfilm.errors import BundleError, DataError, UsageError
 from plainfilm.exporting.reading import IMAGE, MAX_BYTES, OPSET, OnnxFacts, parse_onnx, require_onnx
@@ -149,6 +150,7 @@ def facts_of(bundles: Sequence[Bundle]) -> OnnxFacts:
         preprocessing=left,
         temperature=first.calibration.temperature if alone else 1.0,
         abstention=first.abstention if alone else Abstention(reason="the mean of several models"),
+        calling=first.calling if alone else CallingRule(reason="the mean of several models"),
         novelty=first.novelty if alone else Gate(),
         architecture=first.architecture.name,
         models=len(bundles),

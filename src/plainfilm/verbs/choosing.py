@@ -1,4 +1,7 @@
-"""The threshold of a run, from the rows that may choose it: those of validation, never those that are measured."""
+"""The threshold of a run, from the rows that may choose it: those of validation, never those that are measured.
+
+It is measured with the run, and kept in its bundle for new images.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from plainfilm.bundle import put_calling
+from plainfilm.calling import CallingRule
 from plainfilm.fold_thresholds import FoldChoice, with_fold_thresholds
 from plainfilm.measures import Evaluation, PatientSource
 from plainfilm.operating import OperatingOptions, with_operating_point
@@ -49,3 +54,27 @@ def with_own_threshold(
         choosing_patients=patients,
         options=options,
     )
+
+
+def keep_thresholds(evaluation: Evaluation, run: Run, *, n_folds: int) -> None:
+    """Put the threshold of each training into its bundle, for `predict`.
+
+    Args:
+        evaluation: With its operating point, if there is one.
+        run: Its bundles are on disk.
+        n_folds: How many trainings there were.
+    """
+    point = evaluation.operating
+    if point is None:
+        return
+    own = point.folds if n_folds > 1 else (point.threshold,)
+    for number in range(1, n_folds + 1):
+        rule = CallingRule(
+            positive=evaluation.options.positive,
+            threshold=own[number - 1] if own else None,
+            rule=point.rule,
+            n_positive=point.n_positive,
+            n_negative=point.n_negative,
+            reason=point.reason,
+        )
+        put_calling(run.fold(number, n_folds) / "bundle", rule)

@@ -84,8 +84,7 @@ class OnnxPredictor:
         facts = self.model.facts
         found = onnx_scores(self.model, pixels, batch_size=batch_size, progress=progress)
         rows = table.rows[list(COLUMNS)].copy()
-        if facts.abstention.applies:
-            rows = rows.assign(**answers(facts.abstention, facts.classes, found.scores))
+        rows = rows.assign(**answers(facts.abstention, facts.calling, facts.classes, found.scores))
         rows = rows.assign(**unlike_columns(facts.novelty, table.rows, found.distances))
         return Predictions(facts.classes, rows, found.scores)
 

@@ -36,7 +36,7 @@ from plainfilm.runs import Run, check_free, check_resumable, new_run, open_run
 from plainfilm.sitewise import at_held_out_sites
 from plainfilm.storage import locked, make_folder, sweep, write_bytes, write_json, write_text
 from plainfilm.verbs.auditing import write_audit
-from plainfilm.verbs.choosing import with_own_threshold
+from plainfilm.verbs.choosing import keep_thresholds, with_own_threshold
 from plainfilm.verbs.examining import (
     FirstLook,
     check_declaration,
@@ -125,6 +125,7 @@ def train(
         )
         scored = Predictions.load(run.predictions)
         evaluation = _evaluated(run, scored, plan, table, options)
+        keep_thresholds(evaluation, run, n_folds=len(plan.folds))
         audit = None
         if look is not None:
             audit = _second_look(

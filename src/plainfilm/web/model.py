@@ -26,7 +26,13 @@ from plainfilm.storage import read_json, sha256_of
 from plainfilm.verbs.predicting import Predictor, find_model
 from plainfilm.web.cautions import Caution, cautions_of
 from plainfilm.web.gallery import Gallery, seen_images
-from plainfilm.web.words import abstention_in_words, answer_in_words, calibration_in_words, evidence_in_words
+from plainfilm.web.words import (
+    abstention_in_words,
+    answer_in_words,
+    calibration_in_words,
+    call_in_words,
+    evidence_in_words,
+)
 
 STILL_READING: Final = "The images of the run are still being read."
 UNCHECKED: Final = "It was not checked whether heat maps of this model show what it learned"
@@ -55,6 +61,7 @@ class Answer:
         set: Classes that it may be; None without a rule for abstaining.
         answer: The class, if the set is one class; None else.
         abstains: Whether the model says nothing; None without a rule.
+        call: `positive` or `negative` at the threshold of the run; None without one.
         unlike_training: Whether the image is unlike the training images; None where that was not learnt.
         unlike_why: Why; empty where it is not.
         words: The answer in plain words.
@@ -67,6 +74,7 @@ class Answer:
     set: tuple[str, ...] | None
     answer: str | None
     abstains: bool | None
+    call: str | None
     unlike_training: bool | None
     unlike_why: str
     words: str
@@ -139,6 +147,7 @@ class Served:
                     set=None if held is None else tuple(held),
                     answer=(row["answer"] or None) if held is not None else None,
                     abstains=row["abstains"] == "yes" if held is not None else None,
+                    call=row.get("call"),
                     unlike_training=unlike,
                     unlike_why=row.get("unlike_why", ""),
                     words=answer_in_words(
@@ -147,7 +156,8 @@ class Served:
                         score=float(predictions.scores[index, highest]),
                         held=held,
                         is_covered=not cautions,
-                    ),
+                    )
+                    + call_in_words(self.config, called=row.get("call")),
                     cautions=cautions,
                     record=record,
                 )
@@ -203,6 +213,8 @@ class Served:
             "calibration_in_words": calibration_in_words(config),
             "abstention": config.abstention.model_dump(mode="json"),
             "abstention_in_words": abstention_in_words(config),
+            "calling": config.calling.model_dump(mode="json"),
+            "calling_in_words": config.calling.in_words(),
             "novelty": config.novelty.model_dump(mode="json"),
             "training": {name: value for name, value in config.data.items() if isinstance(value, int)},
             "split_unit": config.split_unit,

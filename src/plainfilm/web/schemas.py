@@ -44,6 +44,7 @@ class Prediction(BaseModel):
     set: list[str] | None = Field(description="Classes that it may be; null without a rule for abstaining.")
     answer: str | None = Field(description="The class, where the set is one class.")
     abstains: bool | None = Field(description="Whether the model says nothing; null without a rule.")
+    call: Literal["positive", "negative"] | None = Field(description="At the threshold of the run; null without one.")
     unlike_training: bool | None = Field(description="Null where that was not learnt.")
     unlike_why: str
     words: str = Field(description="The answer in plain words.")
@@ -61,6 +62,7 @@ class Prediction(BaseModel):
             set=None if answer.set is None else list(answer.set),
             answer=answer.answer,
             abstains=answer.abstains,
+            call=answer.call,
             unlike_training=answer.unlike_training,
             unlike_why=answer.unlike_why,
             words=answer.words,

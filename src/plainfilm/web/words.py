@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from plainfilm.bundle import BundleConfig
+from plainfilm.calling import POSITIVE
 from plainfilm.reporting.words import EVIDENCE
 
 RESEARCH_ONLY = "Research software, not a medical device. Do not use it to decide about a patient."
@@ -46,6 +47,15 @@ def calibration_in_words(config: BundleConfig) -> str:
             f"{calibration.n_patients} patients of their own."
         )
     return f"Scores are not calibrated, so 0.9 does not mean nine in ten: {calibration.reason}."
+
+
+def call_in_words(config: BundleConfig, *, called: str | None) -> str:
+    """On which side of the model's threshold an image is; nothing where there is none."""
+    rule = config.calling
+    if called is None or rule.threshold is None:
+        return ""
+    side = "reaches" if called == POSITIVE else "is below"
+    return f" Called {called}: the score of {' + '.join(rule.positive)} {side} the threshold, {rule.threshold:.3f}."
 
 
 def abstention_in_words(config: BundleConfig) -> str:

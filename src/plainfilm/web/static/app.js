@@ -68,6 +68,7 @@ function describe() {
     ["Audit", { PASS: "nothing found", WARN: "warns; see the run's report", FAIL: "a check fails; see the run's report" }[test.audit] || "none with this model"],
     ["Scores", about.calibration_in_words],
     ["Saying nothing", about.abstention_in_words],
+    ["Threshold", about.calling_in_words],
     ["Heat maps", about.explanation.sentence],
     ["Unlike training", about.novelty.reason ? `Only files are compared: ${about.novelty.reason}.` : `Compared with ${about.novelty.n_reference} training images by the model's own features.`],
     ["Preparation", about.preprocessing_in_words],
