@@ -300,3 +300,15 @@ def test_axe_finds_nothing(page, service, run, theme):
 
     found = page.evaluate("() => axe.run().then((told) => told.violations.map(({ id, nodes }) => [id, nodes[0].html]))")
     assert found == []
+
+
+def test_the_rows_of_the_scores_stand_below_one_another_in_one_grid(page, service, run):
+    page.goto(service.url)
+    give(page, file("one.png", training_image(run)))
+
+    lefts = page.eval_on_selector_all(
+        "#scores tbody tr",
+        "rows => rows.map(row => [...row.cells].map(cell => Math.round(cell.getBoundingClientRect().x)))",
+    )
+    assert len(lefts) == 2
+    assert lefts[0] == lefts[1]

@@ -189,7 +189,7 @@ function answer(image) {
     ...order.map(([name, value]) => {
       const row = element("tr"), heading = element("th", name), bar = element("td", "", "bar"), track = element("div", "", "track");
       heading.scope = "row";
-      row.className = found.set?.includes(name) ? "held" : !found.set && name === found.predicted ? "top" : "";
+      row.className = found.set?.includes(name) ? "held" : !found.set && name === found.predicted ? "highest" : "";
       const fill = element("i");
       fill.style.width = `${100 * value}%`;
       track.append(fill);
