@@ -50,6 +50,8 @@ ORDER = (
     "dicom_results",
     "bridging",
     "auditing",
+    "mlflow_logger",
+    "tracking",
     "config",
     "runs",
     "reporting",
@@ -188,7 +190,7 @@ def test_help_loads_no_deep_learning_library(arguments):
         f"    run({arguments!r})\n"
         "except SystemExit:\n"
         "    pass\n"
-        "heavy = {'torch', 'timm', 'torchvision', 'kornia', 'lightning_fabric', 'sklearn', 'matplotlib'}\n"
+        "heavy = {'torch', 'timm', 'torchvision', 'kornia', 'lightning_fabric', 'sklearn', 'matplotlib', 'mlflow'}\n"
         "sys.exit(f'{sorted(heavy & set(sys.modules))}' if heavy & set(sys.modules) else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)

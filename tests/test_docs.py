@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(
-    r"\b(?:AUD|BUN|CMP|DAT|DCM|DEV|EVL|EXP|HUB|IMG|NII|ONX|OPT|OUT|PHA|PRD|PRE|RCP|REQ|RES|RUN|SKIP|SPL|SRV|TAB|TRN|XAI)"
+    r"\b(?:AUD|BUN|CMP|DAT|DCM|DEV|EVL|EXP|HUB|IMG|NII|ONX|OPT|OUT|PHA|PRD|PRE|RCP|REQ|RES|RUN|SKIP|SPL|SRV|TAB|TRK|TRN|XAI)"
     r"_[A-Z_]*[A-Z]\b"
 )
 OTHER_PROGRAMS = {"python", "python3", ".venv/bin/python"}

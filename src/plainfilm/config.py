@@ -24,6 +24,7 @@ from plainfilm.measures import EvaluationOptions, SubgroupOptions
 from plainfilm.models.options import ModelOptions
 from plainfilm.novelty import NoveltyOptions
 from plainfilm.operating import OperatingOptions
+from plainfilm.tracking import TrackingOptions
 from plainfilm.training.options import TrainingOptions
 
 
@@ -63,6 +64,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "audit": AuditOptions,
     "subgroups": SubgroupOptions,
     "report": ReportOptions,
+    "tracking": TrackingOptions,
 }
 SECTION_OF = {name: section for section, options in SECTIONS.items() for name in options.model_fields}
 assert len(SECTION_OF) == sum(len(options.model_fields) for options in SECTIONS.values()), "an option name occurs twice"
@@ -89,6 +91,7 @@ class RunOptions(BaseModel):
     audit: AuditOptions = AuditOptions()
     subgroups: SubgroupOptions = SubgroupOptions()
     report: ReportOptions = ReportOptions()
+    tracking: TrackingOptions = TrackingOptions()
 
     @classmethod
     def from_flat(cls, values: Mapping[str, Any]) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from plainfilm.reporting import card
 from plainfilm.reporting.history import LiveHistory, write_history
 from plainfilm.runs import CHOOSING, Run
 from plainfilm.storage import make_folder
+from plainfilm.tracking import UNTRACKED, Tracker
 from plainfilm.verbs.calibrating import calibrated
 from plainfilm.verbs.drifting import learn_statistics
 from plainfilm.verbs.gating import learn_gate
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from plainfilm.models.heads import Headed
     from plainfilm.training.batches import LabelledFeatures, LabelledImages
-    from plainfilm.training.loop import FitResult
+    from plainfilm.training.loop import FitResult, Row
 
 MAX_FEATURE_BYTES = 4 << 30
 
@@ -45,6 +47,7 @@ def train_fold(
     run: Run,
     *,
     resume: bool,
+    tracker: Tracker = UNTRACKED,
     progress: Progress,
 ) -> dict[str, Any]:
     """One training, from the images to the bundle; gives the facts of it. The test images are not touched."""
@@ -75,6 +78,12 @@ def train_fold(
     model, head = _build(options, num_classes=len(classes), image_size=pixels.shape[1])
     train = LabelledImages(training, labels[fold.train], preprocessing, make_augmentation(options.augment))
     validation = LabelledImages(validating, labels[fold.validation], preprocessing)
+    drawn = LiveHistory(place)
+
+    def told(history: list[Row]) -> None:
+        drawn(history)
+        tracker.epochs(number, history)
+
     if options.training.trains_features:
         digests = table.rows["pixel_sha256"].to_numpy(dtype=object)
         result = _fit_head(
@@ -86,6 +95,7 @@ def train_fold(
             options,
             place,
             num_classes=len(classes),
+            on_epoch=told,
             resume=resume,
             progress=progress,
         )
@@ -98,9 +108,10 @@ def train_fold(
             options=options.training,
             folder=place / "checkpoints",
             resume=resume,
-            on_epoch=LiveHistory(place),
+            on_epoch=told,
             progress=progress,
         )
+    tracker.epochs(number, result.history)
     write_history(place, result.history, chosen_epoch=result.chosen_epoch)
     config = BundleConfig(
         architecture=Architecture(
@@ -290,6 +301,7 @@ def _fit_head(
     place: Path,
     *,
     num_classes: int,
+    on_epoch: Callable[[list[Row]], None],
     resume: bool,
     progress: Progress,
 ) -> FitResult:
@@ -310,7 +322,7 @@ def _fit_head(
             options=options.training,
             folder=place / "checkpoints",
             resume=resume,
-            on_epoch=LiveHistory(place),
+            on_epoch=on_epoch,
             progress=progress,
         )
         whole |= {f"head.{name}": value for name, value in result.weights.items()}

@@ -35,6 +35,7 @@ from plainfilm.reporting.paper import PAPER_FILES, paper_files
 from plainfilm.runs import Run, check_free, check_resumable, new_run, open_run
 from plainfilm.sitewise import at_held_out_sites
 from plainfilm.storage import locked, make_folder, sweep, write_bytes, write_json, write_text
+from plainfilm.tracking import begin_tracking, check_tracker
 from plainfilm.verbs.auditing import write_audit
 from plainfilm.verbs.choosing import keep_thresholds, with_own_threshold
 from plainfilm.verbs.examining import (
@@ -91,80 +92,94 @@ def train(
     else:
         run = new_run(None if output is None else Path(output), name=options.model.model.replace(":", "-"))
         check_free(run, overwrite=overwrite)
+    check_tracker(options.tracking)
     with locked(run.folder):
         if not resume:
             check_free(run, overwrite=overwrite)  # again: now nobody else can put anything there
-        table, pixels, plan, recovered = _prepare(Path(data), options, progress)
-        look = _first_look(table, pixels, plan, recovered, options, progress) if options.audit.audit else None
-        again = plan_by_patient(table, plan, look, options)
-        assigned = table.rows.assign(**_assignment(plan, len(table)))
-        if resume and run.has_begun:
-            _check_same_images(run, assigned)
-        elif not resume:
-            run.clear()
-        sweep(run.folder)
-        write_text(run.options, options.to_toml(data=str(data)))
-        run.write_table(assigned)
-        _show_augmentation(run, plan.folds[0], pixels, options, progress)
-        trained = [
-            train_fold(number, fold, plan, table, pixels, options, run, resume=resume, progress=progress)
+        _lead(run, Path(data), options, resume=resume, progress=progress)
+    return run
+
+
+def _lead(run: Run, data: Path, options: RunOptions, *, resume: bool, progress: Progress) -> None:
+    """All of a training, in a folder that is held."""
+    table, pixels, plan, recovered = _prepare(data, options, progress)
+    look = _first_look(table, pixels, plan, recovered, options, progress) if options.audit.audit else None
+    again = plan_by_patient(table, plan, look, options)
+    assigned = table.rows.assign(**_assignment(plan, len(table)))
+    if resume and run.has_begun:
+        _check_same_images(run, assigned)
+    elif not resume:
+        run.clear()
+    sweep(run.folder)
+    write_text(run.options, options.to_toml(data=str(data)))
+    run.write_table(assigned)
+    _show_augmentation(run, plan.folds[0], pixels, options, progress)
+    tracker = begin_tracking(
+        options.tracking,
+        options.model_dump(mode="json"),
+        folder=run.folder,
+        n_folds=len(plan.folds),
+        progress=progress,
+    )
+    trained = [
+        train_fold(number, fold, plan, table, pixels, options, run, resume=resume, tracker=tracker, progress=progress)
+        for number, fold in enumerate(plan.folds, start=1)
+    ]
+    openings = run.open_test("train")
+    predictions = Predictions.join(
+        [
+            score_fold(run.fold(number, len(plan.folds)), fold, plan, table, pixels, options, progress=progress)
             for number, fold in enumerate(plan.folds, start=1)
         ]
-        openings = run.open_test("train")
-        predictions = Predictions.join(
-            [
-                score_fold(run.fold(number, len(plan.folds)), fold, plan, table, pixels, options, progress=progress)
-                for number, fold in enumerate(plan.folds, start=1)
-            ]
-        )
-        predictions.save(run.predictions)
-        by_patient = (
-            None
-            if again is None
-            else train_by_patient(run, again, table, pixels, options, resume=resume, progress=progress)
-        )
-        scored = Predictions.load(run.predictions)
-        evaluation = _evaluated(run, scored, plan, table, options)
-        keep_thresholds(evaluation, run, n_folds=len(plan.folds))
-        audit = None
-        if look is not None:
-            audit = _second_look(
-                run,
-                look,
-                plan,
-                predictions,
-                by_patient,
-                source=Path(data).name,
-                evaluation=evaluation,
-                openings=openings,
-                options=options,
-                progress=progress,
-            )
-            write_audit(audit, run.folder)
-            evaluation = replace(evaluation, evidence_level=audit.evidence_level or evaluation.evidence_level)
-        write_json(run.evaluation, evaluation.to_json())
-        save_examples(
+    )
+    predictions.save(run.predictions)
+    by_patient = (
+        None
+        if again is None
+        else train_by_patient(run, again, table, pixels, options, resume=resume, progress=progress)
+    )
+    scored = Predictions.load(run.predictions)
+    evaluation = _evaluated(run, scored, plan, table, options)
+    keep_thresholds(evaluation, run, n_folds=len(plan.folds))
+    audit = None
+    if look is not None:
+        audit = _second_look(
             run,
-            predictions.tested(plan.tested_on),
-            table,
-            pixels,
-            explain=_explainer(run, plan, table, pixels, audit) if options.report.gallery else None,
+            look,
+            plan,
+            predictions,
+            by_patient,
+            source=data.name,
+            evaluation=evaluation,
+            openings=openings,
+            options=options,
+            progress=progress,
         )
-        facts = describe_run(data=Path(data), table=table, plan=plan, options=options, folds=trained)
-        write_json(
-            run.facts,
-            facts
-            | {
-                "finished": datetime.now().isoformat(timespec="seconds"),
-                "openings": openings,
-                "notes": [*facts["notes"], *_mirrored(options)],
-            },
-        )
-        _write_report(run)
-        run.finish()
-        if options.training.keep_checkpoints == "needed":
-            run.drop_checkpoints()  # the bundle has the chosen weights
-    return run
+        write_audit(audit, run.folder)
+        evaluation = replace(evaluation, evidence_level=audit.evidence_level or evaluation.evidence_level)
+    write_json(run.evaluation, evaluation.to_json())
+    tracker.finish(evaluation.headline, struck=evaluation.struck)
+    save_examples(
+        run,
+        predictions.tested(plan.tested_on),
+        table,
+        pixels,
+        explain=_explainer(run, plan, table, pixels, audit) if options.report.gallery else None,
+    )
+    facts = describe_run(data=data, table=table, plan=plan, options=options, folds=trained)
+    write_json(
+        run.facts,
+        facts
+        | {
+            "finished": datetime.now().isoformat(timespec="seconds"),
+            "openings": openings,
+            "notes": [*facts["notes"], *_mirrored(options)],
+        },
+    )
+    _write_report(run)
+    run.finish()
+    if options.training.keep_checkpoints == "needed":
+        run.drop_checkpoints()  # the bundle has the chosen weights
 
 
 def plan(data: str | Path, options: RunOptions | None = None, *, progress: Progress | None = None) -> dict[str, Any]:
