@@ -22,6 +22,7 @@ from plainfilm.errors import BundleError, Interrupted, ResourceError, TrainingEr
 from plainfilm.models.heads import Headed
 from plainfilm.models.parts import freeze_backbone, layer_groups, unfreeze_backbone
 from plainfilm.progress import Progress, Silent
+from plainfilm.training.allocation import memory_kept
 from plainfilm.training.batches import Examples, epoch_seed, steps_per_epoch, training_order
 from plainfilm.training.checkpoint import (
     Checkpoint,
@@ -34,6 +35,7 @@ from plainfilm.training.checkpoint import (
 )
 from plainfilm.training.device import choose_device, choose_precision
 from plainfilm.training.losses import Tally, make_loss
+from plainfilm.training.manner import Manner, settle_manner
 from plainfilm.training.options import TrainingOptions
 
 Row = dict[str, Any]
@@ -95,7 +97,9 @@ def fit(
     history: list[Row] = [] if before is None else list(before.history)
     spent = history[-1]["seconds"] if history else 0.0
     started = time.monotonic()
-    with _in_our_words(options, train, history):
+    with _in_our_words(options, train, history), memory_kept():
+        if before is None:
+            facts |= settle_manner(model, train, device=facts["device"], precision=facts["precision"], options=options)
         training = _Training(
             model,
             train,
@@ -143,7 +147,9 @@ class _Training:
         self._options = options
         self._facts = facts
         self._n_steps = steps_per_epoch(len(train.labels), options.batch_size)
-        self._model = model.to(memory_format=torch.channels_last)
+        manner = Manner(facts["precision"], facts.get("memory_format", "channels-last"))
+        self._layout = manner.layout
+        self._model = model.to(memory_format=self._layout)
         self._optimizer = make_optimizer(model, options)
         self._schedule = make_schedule(self._optimizer, options, self._n_steps)
         self._run_model, self._run_optimizer = self._fabric.setup(model, self._optimizer)
@@ -206,6 +212,8 @@ class _Training:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the model sees of some images, and their labels, on the device."""
         batch = examples.load(indices, self._fabric.device, training_epoch=training_epoch)
+        if batch.ndim == 4:
+            batch = batch.contiguous(memory_format=self._layout)
         return batch, torch.from_numpy(examples.labels[indices]).to(self._fabric.device)
 
     def _set_frozen(self, epoch: int) -> None:
@@ -259,11 +267,12 @@ def make_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
         )
         if parameters
     ]
+    # Fused: one pass over all weights, where the usual way makes ten.
     if options.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=rate)
+        return torch.optim.Adam(groups, lr=rate, fused=True)
     if options.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=options.momentum, nesterov=options.momentum > 0)
-    return torch.optim.AdamW(groups, lr=rate)
+        return torch.optim.SGD(groups, lr=rate, momentum=options.momentum, nesterov=options.momentum > 0, fused=True)
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
 def _from_the_head(model: nn.Module, options: TrainingOptions) -> Sequence[Sequence[nn.Parameter]]:
