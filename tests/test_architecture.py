@@ -17,6 +17,7 @@ ORDER = (
     "errors",
     "progress",
     "storage",
+    "team",
     "metrics",
     "pairing",
     "calibration",

@@ -16,7 +16,7 @@ from typing import NoReturn
 import cyclopts
 
 from plainfilm import __version__
-from plainfilm.errors import Interrupted, PlainfilmError
+from plainfilm.errors import Helped, Interrupted, PlainfilmError
 
 COMMANDS = {  # what is typed: where it is, relative to plainfilm.commands, and its line in --help
     "demo": ("running:demo", "The whole story on synthetic images: no download, about two minutes."),
@@ -89,11 +89,14 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return for each exi
     except KeyboardInterrupt:
         _complain("stopped.", "INTERRUPTED")
         return _stopped_by
+    except Helped:
+        return 0
     except Interrupted as stop:
         _complain(str(stop), stop.code)
         return _stopped_by
     except PlainfilmError as error:
-        _complain(str(error), error.code)
+        if _speaks(error):
+            _complain(str(error), error.code)
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -111,6 +114,15 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one return for each exi
         )
         return 70
     return result if isinstance(result, int) else 0
+
+
+def _speaks(error: PlainfilmError) -> bool:
+    """Whether this process says what went wrong: of several the first, and any that finds the first gone."""
+    if error.code == "DEV_PROCESS_LOST" or not {"RANK", "SLURM_PROCID"} & os.environ.keys():
+        return True
+    from plainfilm.team import leads_here
+
+    return leads_here()
 
 
 def _complain(sentence: str, code: str) -> None:

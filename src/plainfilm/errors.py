@@ -85,6 +85,13 @@ class Interrupted(PlainfilmError):  # noqa: N818 - what happened is not an error
     exit_code = 130
 
 
+class Helped(PlainfilmError):  # noqa: N818 - what happened is not an error
+    """Raised in all processes of a team but the first when their work is done: its result is with the first."""
+
+    default_code = "HELPED"
+    exit_code = 0
+
+
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """`" Did you mean 'x'?"` when a known name is near, else an empty string."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,12 +27,14 @@ from plainfilm.data.pixels import PixelStore
 from plainfilm.data.table import Table
 from plainfilm.models.parts import pooled_features
 from plainfilm.progress import Progress, Silent
+from plainfilm.team import ALONE, Team
 from plainfilm.training.batches import LabelledImages, epoch_seed
 from plainfilm.training.device import choose_device
 
 logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
+ROUND = 8  # batches of each process between two times that they pass them on
 BATCH = 16  # always full, so that a feature does not depend on which images stand beside it
 
 
@@ -187,6 +189,7 @@ def extract_features(
     seed: int = 0,
     cache: Path | None = None,
     device: str = "auto",
+    team: Team = ALONE,
     progress: Progress | None = None,
 ) -> Floats:
     """`(max(1, views), n, ...)` features of some images.
@@ -200,6 +203,8 @@ def extract_features(
         seed: Of the views; each image's draws follow from it, the image and the number of the view.
         cache: Where features are kept; None keeps nothing.
         device: Where to compute.
+        team: Processes of which each computes a share; the others must be in `help_extracting` with the same backbone
+            and images.
         progress: Told after every batch.
     """
     extractor = Extractor.of(backbone, device)
@@ -217,15 +222,45 @@ def extract_features(
             done[view] = [kept.get(key) for key in keys]
             missing = [index for index, feature in enumerate(done[view]) if feature is None]
             advance(len(digests) - len(missing))
-            for start in range(0, len(missing), BATCH):
-                part = missing[start : start + BATCH]
-                seeds = [epoch_seed(int.from_bytes(keys[index][:8]), view) for index in part] if views else None
-                computed = extractor.compute(images, part, seeds)
+            seeds = [epoch_seed(int.from_bytes(keys[index][:8]), view) for index in missing] if views else None
+            for part, computed in _computed(team, extractor, images, missing, seeds):
                 for index, feature in zip(part, computed, strict=True):
                     done[view][index] = feature
                 kept.put((keys[index], feature) for index, feature in zip(part, computed, strict=True))
                 advance(len(part))
     return np.stack([np.stack([feature for feature in view if feature is not None]) for view in done])
+
+
+def _computed(
+    team: Team, extractor: Extractor, images: LabelledImages, missing: Sequence[int], seeds: Sequence[int] | None
+) -> Iterator[tuple[Sequence[int], Floats]]:
+    """The features of some images, batch by batch; the batches are the same for any number of processes."""
+    missing, seeds = team.agree([list(missing), seeds])
+    batches = [slice(start, start + BATCH) for start in range(0, len(missing), BATCH)]
+
+    def compute(batch: slice) -> Floats:
+        return extractor.compute(images, missing[batch], None if seeds is None else seeds[batch])
+
+    if team.size == 1:
+        yield from ((missing[batch], compute(batch)) for batch in batches)
+        return
+    for start in range(0, len(batches), ROUND * team.size):
+        this_round = batches[start : start + ROUND * team.size]
+        mine = [compute(batch) for batch in this_round[team.own(len(this_round))]]
+        team.meet("computed")
+        for rank in range(team.size):
+            theirs = this_round[team.own(len(this_round), rank=rank)]
+            if theirs:
+                every = team.spread(np.concatenate(mine) if rank == team.rank else None, source=rank)
+                yield [index for batch in theirs for index in missing[batch]], every
+
+
+def help_extracting(team: Team, backbone: nn.Module, images: LabelledImages, *, views: int, device: str) -> None:
+    """Another process's part in `extract_features`."""
+    extractor = Extractor.of(backbone, device)
+    for _ in range(max(1, views)):
+        for _ in _computed(team, extractor, images, [], None):
+            pass
 
 
 def run_features(

@@ -17,8 +17,9 @@ from plainfilm.calibration import tempered
 from plainfilm.calling import NEGATIVE, POSITIVE
 from plainfilm.data.table import COLUMNS, LeftOut, Table
 from plainfilm.errors import BundleError, ResourceError
-from plainfilm.progress import Progress, Silent
+from plainfilm.progress import Advance, Progress, Silent
 from plainfilm.storage import write_json, write_text
+from plainfilm.team import ALONE, Team
 
 if TYPE_CHECKING:
     from plainfilm.abstention import Abstention
@@ -32,6 +33,22 @@ SET_SEPARATOR = " | "  # between the classes of a set
 BATCH = 16  # images at once: few enough that filling up the last batch of a small table costs little
 # What a spreadsheet would run as a formula (OWASP ASVS 1.2.10).
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Processes that work on some of the images that all of them hold.
+
+    Attributes:
+        team: The processes.
+        rows: Which of the images that the team read are meant.
+    """
+
+    team: Team
+    rows: npt.NDArray[np.intp]
+
+
+UNSHARED = Share(ALONE, np.zeros(0, dtype=np.intp))
 
 
 @dataclass(frozen=True)
@@ -167,6 +184,7 @@ def predict_table(
     batch_size: int = BATCH,
     device: str = "auto",
     cache: Path | None = None,
+    share: Share = UNSHARED,
     progress: Progress | None = None,
 ) -> Predictions:
     """Score every image of a table; several models (folds) give the mean of their scores.
@@ -179,6 +197,7 @@ def predict_table(
         device: Where to compute.
         cache: Where features are kept: a head on a frozen backbone is then asked with the features found there. None
             asks the whole model.
+        share: Processes of which each scores a part.
         progress: Told after every batch.
     """
     if len({bundle.config.classes for bundle in bundles}) != 1:
@@ -186,7 +205,7 @@ def predict_table(
     digests = list(table.rows["pixel_sha256"]) if cache is not None else []
     scores = np.mean(
         [
-            predict_scores(bundle, pixels, batch_size=batch_size, device=device, progress=progress)
+            predict_scores(bundle, pixels, batch_size=batch_size, device=device, share=share, progress=progress)
             if cache is None
             else _scores_from_features(bundle, pixels, digests, cache=cache, device=device, progress=progress)
             for bundle in bundles
@@ -228,12 +247,13 @@ def predict_scores(
     *,
     batch_size: int = BATCH,
     device: str = "auto",
+    share: Share = UNSHARED,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.float64]:
     """`(n, num_classes)` probabilities of one model.
 
     Every batch has the same shape (the last is filled up and cut), so that an image scores the same whatever stands
-    beside it.
+    beside it. With several processes the batches stay the same, and each scores a run of them.
     """
     import torch
 
@@ -242,9 +262,13 @@ def predict_scores(
 
     place = torch.device(choose_device(device))
     model = bundle.model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    team = share.team
+    if team.leads and team.size > 1:
+        _ask_for_scores(bundle, share, batch_size=batch_size, device=device)
+    starts = range(0, len(pixels), batch_size)
     scores = np.empty((len(pixels), bundle.config.architecture.num_classes))
     with torch.inference_mode(), (progress or Silent()).task("scoring images", len(pixels)) as advance:
-        for start in range(0, len(pixels), batch_size):
+        for start in starts[team.own(len(starts))]:
             indices = np.arange(start, min(start + batch_size, len(pixels)))
             filled = np.resize(indices, batch_size)
             try:
@@ -257,7 +281,56 @@ def predict_scores(
                 ) from None
             scores[indices] = logits.softmax(dim=1).cpu().numpy()[: len(indices)]
             advance(len(indices))
+        if team.size > 1:
+            scores = _joined_scores(team, scores, batch_size, advance)
     return tempered(scores, bundle.config.calibration.temperature)
+
+
+def _joined_scores(
+    team: Team, scores: npt.NDArray[np.float64], batch_size: int, advance: Advance
+) -> npt.NDArray[np.float64]:
+    """The scores of all processes, once all have theirs."""
+    team.meet("scored")
+    n_batches = -(-len(scores) // batch_size)
+    for rank in range(team.size):
+        own = team.own(n_batches, rank=rank)
+        rows = slice(own.start * batch_size, own.stop * batch_size)
+        scores[rows] = team.spread(scores[rows] if rank == team.rank else None, source=rank)
+        if rank != team.rank:
+            advance(len(scores[rows]))
+    return scores
+
+
+def _ask_for_scores(bundle: Bundle, share: Share, *, batch_size: int, device: str) -> None:
+    """Set the others to `help_scoring`."""
+    from plainfilm.team import spread_tensors
+
+    team = share.team
+    team.ask("scores", config=bundle.config.model_dump(mode="json"), batch_size=batch_size, device=device)
+    team.spread(np.asarray(share.rows, dtype=np.int64))
+    spread_tensors(team, bundle.model.state_dict())
+
+
+def help_scoring(team: Team, pixels: PixelStore, *, config: dict[str, Any], batch_size: int, device: str) -> None:
+    """Another process's part in `predict_scores`.
+
+    Args:
+        team: Of which it is one.
+        pixels: All images that the team read.
+        config: The bundle's.
+        batch_size: Images at once.
+        device: Where to compute.
+    """
+    from plainfilm.bundle import Bundle, BundleConfig
+    from plainfilm.models import create_model
+    from plainfilm.team import spread_tensors
+
+    told = BundleConfig.model_validate(config)
+    rows, weights = team.spread(None), spread_tensors(team, None)
+    model = create_model(**told.architecture.model_dump(exclude={"in_channels"}), try_out=False)
+    model.load_state_dict(weights)
+    share = Share(team, rows)
+    predict_scores(Bundle(model.eval(), told), pixels.take(rows), batch_size=batch_size, device=device, share=share)
 
 
 def _scores_from_features(

@@ -13,6 +13,7 @@ from plainfilm.config import SECTION_OF, RunOptions, read_options
 from plainfilm.dicom_results.options import DicomResultOptions
 from plainfilm.errors import UsageError
 from plainfilm.prediction import BATCH
+from plainfilm.team import leads_here
 from plainfilm.terminal import Terminal
 
 
@@ -84,6 +85,8 @@ def train(
         raise UsageError("name the images: plainfilm train DATA.", code="OPT_NO_DATA")
     chosen = RunOptions.from_flat(values)
     watcher = Terminal(quiet=quiet, bars=False if no_progress else None)
+    if dry_run and not leads_here():
+        return
     if dry_run:
         print(json.dumps(verbs.plan(data or source, chosen, progress=watcher), indent=2, ensure_ascii=False))
         return
@@ -154,6 +157,7 @@ def predict(
     output: Annotated[Path, Parameter(["--output", "-o"])] = Path("predictions.csv"),
     batch_size: int = BATCH,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    devices: int = 1,
     engine: Literal["torch", "onnx"] = "torch",
     workers: int | None = None,
     dicom_output: Path | None = None,
@@ -169,6 +173,7 @@ def predict(
         output: CSV or JSON file to write, by its ending.
         batch_size: Images at once.
         device: Where to compute.
+        devices: Processes on this machine that share the images, one for each GPU.
         engine: What computes; onnx takes the model.onnx that export wrote.
         workers: Decoding processes; by default one per processor.
         dicom_output: New folder for a DICOM report of each series of DICOM images.
@@ -177,8 +182,8 @@ def predict(
     from plainfilm import verbs
     from plainfilm.summaries import prediction_summary
 
-    if batch_size < 1:
-        raise UsageError("--batch-size must be at least 1.", code="OPT_INVALID")
+    if batch_size < 1 or devices < 1:
+        raise UsageError("--batch-size and --devices must be at least 1.", code="OPT_INVALID")
     predictions, table = verbs.predict(
         run,
         images,
@@ -188,6 +193,7 @@ def predict(
         dicom=dicom,
         batch_size=batch_size,
         device=device,
+        devices=devices,
         engine=engine,
         workers=workers,
         progress=Terminal(quiet=quiet),

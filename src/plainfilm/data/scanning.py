@@ -14,10 +14,11 @@ from plainfilm.data.images import DecodeRecord, ImageLimits
 from plainfilm.data.nifti.reading import is_axis
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.preprocessing import Preprocessing
+from plainfilm.data.shares import decode_together
 from plainfilm.data.table import LeftOut, Listing, Table, free_name, printable
-from plainfilm.data.workers import decode_images
 from plainfilm.errors import DataError
 from plainfilm.progress import Progress, Silent
+from plainfilm.team import ALONE, Team
 
 
 def scan_listing(
@@ -29,6 +30,7 @@ def scan_listing(
     channel: Channel = "grey",
     limits: ImageLimits | None = None,
     workers: int | None = None,
+    team: Team = ALONE,
     progress: Progress | None = None,
 ) -> tuple[Table, PixelStore | None]:
     """Decode every image of `listing`.
@@ -41,6 +43,7 @@ def scan_listing(
         channel: What of colour images is kept; hashes are then of that channel.
         limits: What a file may ask for before it is decoded.
         workers: Decoding processes; by default one per processor.
+        team: Processes of which each decodes its share.
         progress: Told after every image.
 
     Returns:
@@ -52,7 +55,8 @@ def scan_listing(
     refused: dict[int, LeftOut] = {}
     has_label = listing.rows["label"].notna().to_numpy()
     with (progress or Silent()).task("reading images", n_images) as advance:
-        for decoded in decode_images(
+        for decoded in decode_together(
+            team,
             listing.refs,
             limits=limits or ImageLimits(),
             size=size,
@@ -109,6 +113,7 @@ def scan_as_prepared(
     preprocessing: Preprocessing,
     *,
     workers: int | None = None,
+    team: Team = ALONE,
     progress: Progress | None = None,
 ) -> tuple[Table, PixelStore]:
     """Decode every image of `listing` as a trained model takes it: its size, its fit, its window.
@@ -123,6 +128,7 @@ def scan_as_prepared(
         fit=preprocessing.fit,
         resample=preprocessing.resample,
         workers=workers,
+        team=team,
         progress=progress,
     )
     return table, readable_pixels(table, pixels)

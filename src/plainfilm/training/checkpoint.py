@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save
 
 from plainfilm.errors import BundleError
 from plainfilm.storage import delete, make_folder, read_json, verify_manifest, write_bytes, write_json, write_manifest
+from plainfilm.team import Team, spread_tensors
 
 SCHEMA = 1
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
@@ -99,6 +100,23 @@ def load_checkpoint(place: Path) -> Checkpoint:
     return Checkpoint(
         state["epoch"], model, optimizer, state["schedule"], state["precision"], state["history"], state["facts"]
     )
+
+
+def share_checkpoint(team: Team, checkpoint: Checkpoint | None) -> Checkpoint | None:
+    """The leader's checkpoint in all processes; the others' disks are not asked."""
+    own: dict[str, Any] | None = None
+    model = state = None
+    if checkpoint is not None:
+        model = checkpoint.model
+        state, scalars = _split_state(checkpoint.optimizer["state"])
+        own = {**vars(checkpoint), "model": None, "optimizer": [scalars, checkpoint.optimizer["param_groups"]]}
+    told = team.agree(own)
+    if told is None:
+        return None
+    model, state = spread_tensors(team, model), spread_tensors(team, state)
+    scalars, groups = told["optimizer"]
+    optimizer = {"state": _join_state(state, scalars), "param_groups": groups}
+    return Checkpoint(**{**told, "model": model, "optimizer": optimizer})
 
 
 def sound_checkpoints(folder: Path) -> Iterator[Checkpoint]:

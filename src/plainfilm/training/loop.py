@@ -18,10 +18,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from plainfilm import metrics
-from plainfilm.errors import BundleError, Interrupted, ResourceError, TrainingError
+from plainfilm.errors import BundleError, Interrupted, ResourceError, TrainingError, UsageError
 from plainfilm.models.heads import Headed
 from plainfilm.models.parts import freeze_backbone, layer_groups, unfreeze_backbone
 from plainfilm.progress import Progress, Silent
+from plainfilm.team import ALONE, Team
 from plainfilm.training.allocation import memory_kept
 from plainfilm.training.batches import Examples, epoch_seed, steps_per_epoch, training_order
 from plainfilm.training.checkpoint import (
@@ -31,6 +32,7 @@ from plainfilm.training.checkpoint import (
     is_sound,
     load_checkpoint,
     save_checkpoint,
+    share_checkpoint,
     sound_checkpoints,
 )
 from plainfilm.training.device import choose_device, choose_precision
@@ -68,9 +70,13 @@ def fit(
     folder: Path,
     resume: bool = False,
     on_epoch: Callable[[list[Row]], None] = lambda history: None,
+    team: Team = ALONE,
     progress: Progress | None = None,
 ) -> FitResult:
     """Train `model`, choosing the epoch on `validation` only.
+
+    With a team, every process calls this with the same model and examples, and each takes its part of every batch. The
+    first one's weights, checkpoints and history count, and it alone writes.
 
     Args:
         model: Takes what the examples load, gives `(batch, num_classes)` logits.
@@ -81,31 +87,39 @@ def fit(
         folder: Where checkpoints go, one after every epoch.
         resume: Go on from the newest sound checkpoint in `folder`; on a CPU, with the same versions and number of
             threads, the weights end up bit-identical to those of an uninterrupted run.
-        on_epoch: Called with the history after every epoch.
+        on_epoch: Called with the history after every epoch, by the first process.
+        team: The processes that train together.
         progress: Told of every step and epoch.
 
     Raises:
         TrainingError: `TRN_NOT_FINITE` if the loss is no longer a number.
-        ResourceError: `RES_MEMORY` if a batch does not fit; `RES_DISK_FULL` and its like if a checkpoint does not.
-        UsageError: `DEV_ABSENT` or `DEV_PRECISION` if this machine lacks what was asked for.
+        ResourceError: `RES_MEMORY` if a batch does not fit; `RES_DISK_FULL` and its like if a checkpoint does not;
+            `DEV_PROCESS_LOST` if another process is gone.
+        UsageError: `DEV_ABSENT` or `DEV_PRECISION` if this machine lacks what was asked for; `DEV_TOO_MANY` for fewer
+            images in a batch than processes.
         BundleError: `BUN_SHAPE` if the checkpoints are of another model.
         Interrupted: On Ctrl-C; finished epochs are on disk.
     """
     progress = progress or Silent()
-    before = _where_it_stopped(folder, options) if resume else None
-    facts = training_facts(options) if before is None else _same_facts(before, progress)
+    _check_shares(len(train.labels), options, team)
+    before = _where_it_stopped(folder, options) if resume and team.leads else None
+    if team.size > 1:
+        before = share_checkpoint(team, before)
+    facts = training_facts(options, team) if before is None else _same_facts(before, team, progress)
     history: list[Row] = [] if before is None else list(before.history)
     spent = history[-1]["seconds"] if history else 0.0
     started = time.monotonic()
-    with _in_our_words(options, train, history), memory_kept():
-        if before is None:
+    with _in_our_words(options, train, history), memory_kept(), team.guarded():
+        if before is None and team.leads:
             facts |= settle_manner(model, train, device=facts["device"], precision=facts["precision"], options=options)
+        facts = team.agree(facts)
         training = _Training(
             model,
             train,
             num_classes=num_classes,
             options=options,
             facts=facts,
+            team=team,
         )
         if before is not None:
             training.restore(before)
@@ -114,13 +128,17 @@ def fit(
             epoch = len(history) + 1
             row = training.train_one_epoch(epoch, progress) | training.score(validation, epoch)
             row["seconds"] = round(spent + time.monotonic() - started, 3)
-            history.append(row)
+            history.append(team.agree(row))
+            if not team.leads:
+                continue
             save_checkpoint(folder, training.checkpoint(history))
             if options.keep_checkpoints == "needed":
                 drop_checkpoints(folder, keep=_needed_epochs(history, options))
             on_epoch(history)
             progress.epoch(row)
     chosen = best_epoch(history, options)
+    if not team.leads:
+        return FitResult({}, chosen, history, facts)
     weights = load_checkpoint(checkpoint_folder(folder, chosen)).model
     return FitResult(weights, chosen, history, facts)
 
@@ -136,12 +154,14 @@ class _Training:
         num_classes: int,
         options: TrainingOptions,
         facts: dict[str, Any],
+        team: Team,
     ) -> None:
-        from lightning_fabric import Fabric  # brings torch's compiler with it: seconds
-
         torch.set_num_threads(facts["threads"])
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would say the precision on every start
-        self._fabric = Fabric(accelerator=facts["device"], devices=1, precision=facts["precision"])
+        self._team = team
+        self._fabric = team.fabric(
+            accelerator=facts["device"], precision=facts["precision"], unused=options.unfreeze_epoch is not None
+        )
         self._train = train
         self._num_classes = num_classes
         self._options = options
@@ -153,7 +173,9 @@ class _Training:
         self._optimizer = make_optimizer(model, options)
         self._schedule = make_schedule(self._optimizer, options, self._n_steps)
         self._run_model, self._run_optimizer = self._fabric.setup(model, self._optimizer)
-        self._criterion = make_loss(options, _class_weights(train, num_classes, options, self._fabric.device))
+        weights = _class_weights(train, num_classes, options, self._fabric.device)
+        self._criterion = make_loss(options, weights)
+        self._counts = np.ones(num_classes) if weights is None else weights.double().cpu().numpy()
 
     def train_one_epoch(self, epoch: int, progress: Progress) -> Row:
         """Go once over the training images; every draw follows from the seed and the number of the epoch."""
@@ -167,10 +189,11 @@ class _Training:
             self._train.labels, batch_size=options.batch_size, balanced=options.imbalance == "sampler", seed=seed
         )
         with progress.task(f"epoch {epoch}/{options.epochs}", self._n_steps) as advance:
-            for indices in order:
-                batch, target = self._load(self._train, indices, training_epoch=epoch)
-                logits = self._run_model(batch)
-                loss = self._criterion(logits, target)
+            for step, indices in enumerate(order):
+                batch, target, weight = self._load_own(indices, epoch)
+                with self._team.apart(epoch_seed(seed, step), self._fabric.device):
+                    logits = self._run_model(batch)
+                loss = self._criterion(logits, target) * weight
                 value = float(loss.detach())
                 if not np.isfinite(value):
                     raise _not_finite(epoch, self._schedule)
@@ -178,30 +201,53 @@ class _Training:
                 self._fabric.backward(loss)
                 self._run_optimizer.step()
                 self._schedule.step()
-                tally.add(value, logits, target)
+                tally.add(value, logits, target, n=len(indices) / self._team.size)
                 advance(1, loss=value)
-        return {"epoch": epoch, **tally.means("train"), "learning_rate": rate}
+        return {"epoch": epoch, **tally.joined(self._team).means("train"), "learning_rate": rate}
 
     @torch.inference_mode()
     def score(self, validation: Examples, epoch: int) -> Row:
         """Loss, errors and accuracies on the validation images."""
         self._run_model.eval()
-        n_images = len(validation.labels)
-        tally, predicted = Tally(), []
-        for start in range(0, n_images, 256):
-            batch, target = self._load(validation, np.arange(start, min(start + 256, n_images)))
-            logits = self._run_model(batch).float()
+        n_images, size = len(validation.labels), self._team.size
+        at_once = min(256, -(-n_images // size))
+        self._team.alike(list(self._model.buffers()))
+        tally, matrix = Tally(), np.zeros((self._num_classes, self._num_classes))
+        for start in range(0, n_images, at_once)[self._team.rank :: size]:
+            indices = np.arange(start, min(start + at_once, n_images))
+            batch, target = self._load(validation, indices)
+            logits = self._evaluated(batch)
             tally.add(float(nn.functional.cross_entropy(logits, target)), logits, target)
-            predicted.append(logits.argmax(1).cpu().numpy())
-        means = tally.means("validation")
+            predicted = logits.argmax(1).cpu().numpy()
+            matrix += metrics.confusion_matrix(validation.labels[indices], predicted, self._num_classes)
+        means = tally.joined(self._team).means("validation")
         if not np.isfinite(means["validation_loss"]):
             raise _not_finite(epoch, self._schedule)
-        matrix = metrics.confusion_matrix(validation.labels, np.concatenate(predicted), self._num_classes)
+        matrix = np.array(self._team.total(matrix.ravel().tolist())).reshape(matrix.shape)
         present = matrix.sum(axis=1) > 0
         return {
             **means,
             "validation_balanced_accuracy": float(metrics.recall(matrix)[present].mean()),
         }
+
+    def _evaluated(self, batch: torch.Tensor) -> torch.Tensor:
+        """Logits without what processes do together in a training step: they need not have as many batches here."""
+        if self._team.size == 1:
+            logits: torch.Tensor = self._run_model(batch)
+        else:
+            with self._fabric.autocast():
+                logits = self._model(batch)
+        return logits.float()
+
+    def _load_own(self, indices: npt.NDArray[np.intp], epoch: int) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """This process's part of a batch, and what its loss counts so that the mean over processes is the batch's.
+
+        The whole batch is loaded and then cut: every image is changed as it would be by one process alone.
+        """
+        own, counts = self._team.own(len(indices)), self._counts[self._train.labels[indices]]
+        batch, target = self._load(self._train, indices, training_epoch=epoch)
+        weight = 1.0 if self._team.size == 1 else float(self._team.size * counts[own].sum() / counts.sum())
+        return batch[own], target[own], weight
 
     def _load(
         self,
@@ -329,10 +375,11 @@ def _should_stop(history: list[Row], options: TrainingOptions) -> bool:
     return bool(history[-1]["epoch"] - best_epoch(history, options) >= options.patience)
 
 
-def training_facts(options: TrainingOptions) -> dict[str, Any]:
-    """Device, precision, threads and versions, as decided for this training."""
+def training_facts(options: TrainingOptions, team: Team = ALONE) -> dict[str, Any]:
+    """Device, precision, threads and versions, as decided for this training; processes, if there are several."""
     device = choose_device(options.device)
     return {
+        **({} if team.size == 1 else {"processes": team.size}),
         "device": device,
         "precision": choose_precision(options.precision, device),
         "threads": torch.get_num_threads(),
@@ -344,13 +391,30 @@ def _versions() -> dict[str, str]:
     return {"torch": torch.__version__, "numpy": np.__version__}
 
 
-def _same_facts(before: Checkpoint, progress: Progress) -> dict[str, Any]:
+def _same_facts(before: Checkpoint, team: Team, progress: Progress) -> dict[str, Any]:
     """What was decided when the training began, if this machine still has it."""
     choose_device(before.facts["device"])
     changed = [name for name, version in _versions().items() if before.facts[name] != version]
     if changed:
         progress.warn(f"The run began with another version of {' and '.join(changed)}: the last digits may differ.")
-    return before.facts
+    began_with = before.facts.get("processes", 1)
+    if began_with == team.size:
+        return before.facts
+    progress.warn(
+        f"The run began with {began_with} processes and goes on with {team.size}: the last digits may differ."
+    )
+    return before.facts | {"processes": team.size}
+
+
+def _check_shares(n_images: int, options: TrainingOptions, team: Team) -> None:
+    """Every process needs an image of every batch."""
+    smallest = min(n_images, options.batch_size)
+    if smallest < team.size:
+        raise UsageError(
+            f"{team.size} processes cannot share a batch of {smallest} images. Take fewer --devices, or a larger "
+            "--batch-size.",
+            code="DEV_TOO_MANY",
+        )
 
 
 def _class_weights(

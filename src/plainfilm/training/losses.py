@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from plainfilm.team import Team
 from plainfilm.training.options import TrainingOptions
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -49,18 +50,24 @@ class Tally:
     """Sums over the batches of an epoch, read as means at its end."""
 
     def __init__(self) -> None:
-        self._seen = 0
-        self._loss = self._right = self._absolute = self._squared = 0.0
+        self._seen = self._loss = self._right = self._absolute = self._squared = 0.0
 
-    def add(self, loss: float, logits: Tensor, target: Tensor) -> None:
-        """One batch; `loss` is its mean."""
+    def add(self, loss: float, logits: Tensor, target: Tensor, *, n: float | None = None) -> None:
+        """One batch; `loss` is its mean, and counts as that of `n` images, by default as many as there are."""
         error = 1 - true_class_scores(logits.detach().double(), target)
         sums = torch.stack([(logits.argmax(1) == target).double().sum(), error.sum(), error.square().sum()]).tolist()
         self._seen += len(target)
-        self._loss += loss * len(target)
+        self._loss += loss * (len(target) if n is None else n)
         self._right += sums[0]
         self._absolute += sums[1]
         self._squared += sums[2]
+
+    def joined(self, team: Team) -> Tally:
+        """The sums of all processes."""
+        whole = Tally()
+        sums = team.total([self._seen, self._loss, self._right, self._absolute, self._squared])
+        whole._seen, whole._loss, whole._right, whole._absolute, whole._squared = sums
+        return whole
 
     def means(self, split: str) -> dict[str, float]:
         """Loss, accuracy, mean absolute error and root mean squared error of the score of the true class."""

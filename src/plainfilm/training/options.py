@@ -70,6 +70,13 @@ class TrainingOptions(BaseModel):
         description="How images lie in memory. Auto: channels last, unless a short probe finds the other much faster.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute.")
+    devices: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Processes on this machine that share each batch, one for each GPU; on a CPU they share its cores. "
+        "Under torchrun or srun, which start processes themselves, leave it out.",
+    )
     keep_checkpoints: Literal["needed", "all"] = Field(
         "needed",
         description="Needed: to resume from, until the run is finished. All: every epoch, to be scored afterwards.",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from plainfilm.bundle import Architecture, BundleConfig, load_bundle, save_bundle
 from plainfilm.config import RunOptions
@@ -16,12 +17,13 @@ from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.data.splits import Fold, SplitPlan
 from plainfilm.data.table import Table
 from plainfilm.errors import ResourceError, UsageError
-from plainfilm.prediction import Predictions, predict_table
+from plainfilm.prediction import Predictions, Share, predict_table
 from plainfilm.progress import Progress
 from plainfilm.reporting import card
 from plainfilm.reporting.history import LiveHistory, write_history
 from plainfilm.runs import CHOOSING, Run
 from plainfilm.storage import make_folder
+from plainfilm.team import ALONE, Team, spread_tensors
 from plainfilm.tracking import UNTRACKED, Tracker
 from plainfilm.verbs.calibrating import calibrated
 from plainfilm.verbs.drifting import learn_statistics
@@ -48,6 +50,7 @@ def train_fold(
     *,
     resume: bool,
     tracker: Tracker = UNTRACKED,
+    team: Team = ALONE,
     progress: Progress,
 ) -> dict[str, Any]:
     """One training, from the images to the bundle; gives the facts of it. The test images are not touched."""
@@ -89,9 +92,25 @@ def train_fold(
         result = _fit_head(
             model,
             _features(
-                model, train, list(digests[fold.train]), options, views=options.training.views, progress=progress
+                model,
+                train,
+                list(digests[fold.train]),
+                options,
+                views=options.training.views,
+                num_classes=len(classes),
+                share=Share(team, fold.train),
+                progress=progress,
             ),
-            _features(model, validation, list(digests[fold.validation]), options, views=0, progress=progress),
+            _features(
+                model,
+                validation,
+                list(digests[fold.validation]),
+                options,
+                views=0,
+                num_classes=len(classes),
+                share=Share(team, fold.validation),
+                progress=progress,
+            ),
             options,
             place,
             num_classes=len(classes),
@@ -100,6 +119,8 @@ def train_fold(
             progress=progress,
         )
     else:
+        if team.size > 1:
+            _ask_to_fit(team, options, fold, labels, preprocessing, num_classes=len(classes))
         result = fit(
             model,
             train,
@@ -109,6 +130,7 @@ def train_fold(
             folder=place / "checkpoints",
             resume=resume,
             on_epoch=told,
+            team=team,
             progress=progress,
         )
     tracker.epochs(number, result.history)
@@ -181,6 +203,84 @@ def train_fold(
     }
 
 
+def _ask_to_fit(
+    team: Team,
+    options: RunOptions,
+    fold: Fold,
+    labels: npt.NDArray[np.int64],
+    preprocessing: Preprocessing,
+    *,
+    num_classes: int,
+) -> None:
+    """Set the others to `help_fitting`."""
+    team.ask(
+        "fit",
+        options=options.flat(),
+        preprocessing=preprocessing.model_dump(mode="json"),
+        num_classes=num_classes,
+    )
+    for rows in (fold.train, fold.validation):
+        team.spread(rows.astype(np.int64))
+        team.spread(labels[rows].astype(np.int64))
+
+
+def help_fitting(
+    team: Team, pixels: PixelStore, *, options: dict[str, Any], preprocessing: dict[str, Any], num_classes: int
+) -> None:
+    """Another process's part in the training of a fold; its first weights come from the leader, and it keeps none.
+
+    Args:
+        team: Of which it is one.
+        pixels: All images that the team read.
+        options: Of the run, by name.
+        preprocessing: Fitted on the training images.
+        num_classes: Classes of the task.
+    """
+    from plainfilm.training.batches import LabelledImages
+    from plainfilm.training.loop import fit
+
+    asked, prepared = _without_weights(options), Preprocessing.model_validate(preprocessing)
+    train_rows, train_labels, rows, labels = (team.spread(None) for _ in range(4))
+    model, _ = _build(asked, num_classes=num_classes, image_size=pixels.shape[1])
+    fit(
+        model,
+        LabelledImages(pixels.take(train_rows), train_labels, prepared, make_augmentation(asked.augment)),
+        LabelledImages(pixels.take(rows), labels, prepared),
+        num_classes=num_classes,
+        options=asked.training,
+        folder=Path(),
+        team=team,
+    )
+
+
+def help_featuring(
+    team: Team,
+    pixels: PixelStore,
+    *,
+    options: dict[str, Any],
+    preprocessing: dict[str, Any],
+    augmented: bool,
+    views: int,
+    num_classes: int,
+) -> None:
+    """Another process's part in computing the features of a frozen backbone; arguments as of `help_fitting`."""
+    from plainfilm.features import help_extracting
+    from plainfilm.training.batches import LabelledImages
+
+    asked, prepared = _without_weights(options), Preprocessing.model_validate(preprocessing)
+    rows, weights = team.spread(None), spread_tensors(team, None)
+    model, _ = _build(asked, num_classes=num_classes, image_size=pixels.shape[1])
+    model.load_state_dict(weights)
+    augmentation = make_augmentation(asked.augment) if augmented else None
+    images = LabelledImages(pixels.take(rows), np.zeros(len(rows), dtype=np.int64), prepared, augmentation)
+    help_extracting(team, _headed(model).backbone, images, views=views, device=asked.training.device)
+
+
+def _without_weights(options: dict[str, Any]) -> RunOptions:
+    """A run's options, but that no file or hub is asked for weights: they come from the leader."""
+    return RunOptions.from_flat({**options, "weights": None, "pretrained": False})
+
+
 def score_fold(
     place: Path,
     fold: Fold,
@@ -189,6 +289,7 @@ def score_fold(
     pixels: PixelStore,
     options: RunOptions,
     *,
+    team: Team = ALONE,
     progress: Progress,
 ) -> Predictions:
     """Score the test and validation rows with the bundle on disk; for a single training also unlabelled rows.
@@ -206,6 +307,7 @@ def score_fold(
         pixels.take(indices),
         device=options.training.device,
         cache=_kept_features(options),
+        share=Share(team, indices),
         progress=progress,
     )
     predictions.table["split"] = np.repeat(list(parts), [len(part) for part in parts.values()])
@@ -261,6 +363,8 @@ def _features(
     options: RunOptions,
     *,
     views: int,
+    num_classes: int,
+    share: Share,
     progress: Progress,
 ) -> LabelledFeatures:
     """What the frozen backbone makes of some images."""
@@ -279,10 +383,23 @@ def _features(
             f"{'x'.join(map(str, shape))} numbers each). Take fewer --views, or --head linear.",
             code="RES_MEMORY",
         )
+    team = share.team
+    if team.size > 1:
+        team.ask(
+            "features",
+            options=options.flat(),
+            preprocessing=images.preprocessing.model_dump(mode="json"),
+            augmented=images.augmentation is not None,
+            views=views,
+            num_classes=num_classes,
+        )
+        team.spread(share.rows.astype(np.int64))
+        spread_tensors(team, model.state_dict())
     values = extract_features(
         backbone,
         images,
         digests,
+        team=team,
         views=views,
         augmented_as=options.augment.model_dump_json(),
         seed=options.training.seed,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from plainfilm.bundle import Bundle, BundleConfig, find_bundles, load_bundle, read_config
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.preprocessing import Preprocessing
@@ -16,8 +18,9 @@ from plainfilm.exporting.folder import check_folder, exported_model
 from plainfilm.exporting.reading import SUFFIX, OnnxModel, read_onnx
 from plainfilm.exporting.scoring import onnx_scores
 from plainfilm.hub import located
-from plainfilm.prediction import BATCH, Predictions, answers, predict_table
+from plainfilm.prediction import BATCH, Predictions, Share, answers, predict_table
 from plainfilm.progress import Progress
+from plainfilm.team import ALONE, Team
 from plainfilm.verbs.gating import NoveltyCheck, unlike_columns
 
 Engine = Literal["torch", "onnx"]
@@ -55,11 +58,23 @@ class Predictor:
         return self.bundles[0].config
 
     def predict(
-        self, table: Table, pixels: PixelStore, *, batch_size: int = BATCH, progress: Progress | None = None
+        self,
+        table: Table,
+        pixels: PixelStore,
+        *,
+        batch_size: int = BATCH,
+        team: Team = ALONE,
+        progress: Progress | None = None,
     ) -> Predictions:
-        """Scores of images, whether the model abstains, and which are unlike its training images."""
+        """Scores of images, whether the model abstains, and which are unlike its training images; all a team read."""
         predictions = predict_table(
-            self.bundles, table, pixels, batch_size=batch_size, device=self.device, progress=progress
+            self.bundles,
+            table,
+            pixels,
+            batch_size=batch_size,
+            device=self.device,
+            share=Share(team, np.arange(len(pixels))),
+            progress=progress,
         )
         if self.novelty is None:
             return predictions
@@ -78,9 +93,16 @@ class OnnxPredictor:
     model: OnnxModel
 
     def predict(
-        self, table: Table, pixels: PixelStore, *, batch_size: int = BATCH, progress: Progress | None = None
+        self,
+        table: Table,
+        pixels: PixelStore,
+        *,
+        batch_size: int = BATCH,
+        team: Team = ALONE,
+        progress: Progress | None = None,
     ) -> Predictions:
-        """As `Predictor.predict`."""
+        """As `Predictor.predict`; by the first process alone."""
+        del team
         facts = self.model.facts
         found = onnx_scores(self.model, pixels, batch_size=batch_size, progress=progress)
         rows = table.rows[list(COLUMNS)].copy()

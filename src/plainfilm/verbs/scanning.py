@@ -11,6 +11,7 @@ from plainfilm.data.table import Table
 from plainfilm.prediction import safe_csv
 from plainfilm.progress import Progress
 from plainfilm.storage import write_text
+from plainfilm.verbs.helping import working_together
 
 
 def scan(
@@ -29,8 +30,9 @@ def scan(
         progress: Told after every image.
     """
     options = options or RunOptions()
-    listing = list_images(Path(data), options.source)
-    table, _ = scan_listing(listing, workers=options.reading.workers, progress=progress)
+    with working_together(1, "cpu") as team:
+        listing = list_images(Path(data), options.source)
+        table, _ = scan_listing(listing, workers=options.reading.workers, team=team, progress=progress)
     if output is not None:
         write_text(Path(output), safe_csv(table.account()))
     return table

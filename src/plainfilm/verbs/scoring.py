@@ -23,10 +23,12 @@ from plainfilm.progress import Progress
 from plainfilm.runs import Run, open_run
 from plainfilm.sitewise import at_held_out_sites
 from plainfilm.storage import MANIFEST, read_json
+from plainfilm.team import ALONE, Team
 from plainfilm.verbs.answering import ResultMaker, check_result_folder, read_sources, write_results
 from plainfilm.verbs.choosing import with_own_threshold
 from plainfilm.verbs.drifting import drift_of
 from plainfilm.verbs.elsewhere import Acquaintance
+from plainfilm.verbs.helping import working_together
 from plainfilm.verbs.overlaying import HeatPainter
 from plainfilm.verbs.predicting import Engine, OnnxPredictor, Predictor, find_model, predictor_of, prepared_for
 from plainfilm.verbs.recovering import with_recovered_patients
@@ -43,6 +45,7 @@ def predict(
     batch_size: int = BATCH,
     workers: int | None = None,
     device: str = "auto",
+    devices: int = 1,
     engine: Engine = "torch",
     progress: Progress | None = None,
 ) -> tuple[Predictions, Table]:
@@ -58,6 +61,7 @@ def predict(
         batch_size: Images at once.
         workers: Decoding processes.
         device: Where to compute.
+        devices: Processes on this machine of which each decodes and scores a share; the scores stay the same.
         engine: What computes: torch, or onnxruntime with the `model.onnx` that `export` wrote.
         progress: Told after every image.
 
@@ -79,15 +83,16 @@ def predict(
         check_result_folder(folder)
     place = find_model(run)
     preprocessing, exported = prepared_for(place, engine=engine)
-    table, pixels = _scanned(preprocessing, images, source=source, workers=workers, progress=progress)
-    sources = [] if folder is None else read_sources(table)
-    predictor = predictor_of(place, exported, device=device)
     maker = painter = None
-    if folder is not None:
-        model = _by_torch(predictor)
-        maker = ResultMaker.of(model, dicom)
-        painter = HeatPainter.of(place, model, pixels) if dicom is not None and dicom.overlay else None
-    predictions = predictor.predict(table, pixels, batch_size=batch_size, progress=progress)
+    with working_together(devices, device) as team:
+        table, pixels = _scanned(preprocessing, images, source=source, workers=workers, team=team, progress=progress)
+        sources = [] if folder is None else read_sources(table)
+        predictor = predictor_of(place, exported, device=device)
+        if folder is not None:
+            model = _by_torch(predictor)
+            maker = ResultMaker.of(model, dicom)
+            painter = HeatPainter.of(place, model, pixels) if dicom is not None and dicom.overlay else None
+        predictions = predictor.predict(table, pixels, batch_size=batch_size, team=team, progress=progress)
     predictions = replace(predictions, drift=drift_of(place, table, pixels))
     if output is not None:
         predictions.save(Path(output), table.left_out)
@@ -109,11 +114,12 @@ def _scanned(
     *,
     source: SourceOptions | None,
     workers: int | None = None,
+    team: Team = ALONE,
     progress: Progress | None,
 ) -> tuple[Table, PixelStore]:
     """The images as the model is given them."""
     listing = list_images(Path(images), source)
-    return scan_as_prepared(listing, preprocessing, workers=workers, progress=progress)
+    return scan_as_prepared(listing, preprocessing, workers=workers, team=team, progress=progress)
 
 
 def _scored(

@@ -35,6 +35,7 @@ from plainfilm.reporting.paper import PAPER_FILES, paper_files
 from plainfilm.runs import Run, check_free, check_resumable, new_run, open_run
 from plainfilm.sitewise import at_held_out_sites
 from plainfilm.storage import locked, make_folder, sweep, write_bytes, write_json, write_text
+from plainfilm.team import ALONE, Team
 from plainfilm.tracking import begin_tracking, check_tracker
 from plainfilm.verbs.auditing import write_audit
 from plainfilm.verbs.choosing import keep_thresholds, with_own_threshold
@@ -48,6 +49,7 @@ from plainfilm.verbs.examining import (
 from plainfilm.verbs.fitting import score_fold, train_fold
 from plainfilm.verbs.frozen import frozen_backbone
 from plainfilm.verbs.gallery import example_explainer, heat_facts
+from plainfilm.verbs.helping import working_together
 from plainfilm.verbs.recovering import recovery_note, with_recovered_patients
 from plainfilm.verbs.twice import plan_by_patient, train_by_patient
 
@@ -85,6 +87,24 @@ def train(
         options = RunOptions.from_flat(options or {})
     if resume and output is None:
         raise UsageError("name the folder of the stopped run to resume.", code="OPT_RESUME")
+    check_tracker(options.tracking)
+    with working_together(options.training.devices, options.training.device) as team:
+        return _trained(
+            Path(data), options, output=output, overwrite=overwrite, resume=resume, team=team, progress=progress
+        )
+
+
+def _trained(
+    data: Path,
+    options: RunOptions,
+    *,
+    output: str | Path | None,
+    overwrite: bool,
+    resume: bool,
+    team: Team,
+    progress: Progress,
+) -> Run:
+    """The training, in a folder that may be used for it and is held meanwhile."""
     if resume:
         run = Run(Path(str(output)))
         check_resumable(run)
@@ -92,17 +112,16 @@ def train(
     else:
         run = new_run(None if output is None else Path(output), name=options.model.model.replace(":", "-"))
         check_free(run, overwrite=overwrite)
-    check_tracker(options.tracking)
     with locked(run.folder):
         if not resume:
             check_free(run, overwrite=overwrite)  # again: now nobody else can put anything there
-        _lead(run, Path(data), options, resume=resume, progress=progress)
+        _lead(run, data, options, resume=resume, team=team, progress=progress)
     return run
 
 
-def _lead(run: Run, data: Path, options: RunOptions, *, resume: bool, progress: Progress) -> None:
+def _lead(run: Run, data: Path, options: RunOptions, *, resume: bool, team: Team, progress: Progress) -> None:
     """All of a training, in a folder that is held."""
-    table, pixels, plan, recovered = _prepare(data, options, progress)
+    table, pixels, plan, recovered = _prepare(data, options, progress, team=team)
     look = _first_look(table, pixels, plan, recovered, options, progress) if options.audit.audit else None
     again = plan_by_patient(table, plan, look, options)
     assigned = table.rows.assign(**_assignment(plan, len(table)))
@@ -122,13 +141,27 @@ def _lead(run: Run, data: Path, options: RunOptions, *, resume: bool, progress: 
         progress=progress,
     )
     trained = [
-        train_fold(number, fold, plan, table, pixels, options, run, resume=resume, tracker=tracker, progress=progress)
+        train_fold(
+            number,
+            fold,
+            plan,
+            table,
+            pixels,
+            options,
+            run,
+            resume=resume,
+            tracker=tracker,
+            team=team,
+            progress=progress,
+        )
         for number, fold in enumerate(plan.folds, start=1)
     ]
     openings = run.open_test("train")
     predictions = Predictions.join(
         [
-            score_fold(run.fold(number, len(plan.folds)), fold, plan, table, pixels, options, progress=progress)
+            score_fold(
+                run.fold(number, len(plan.folds)), fold, plan, table, pixels, options, team=team, progress=progress
+            )
             for number, fold in enumerate(plan.folds, start=1)
         ]
     )
@@ -136,7 +169,7 @@ def _lead(run: Run, data: Path, options: RunOptions, *, resume: bool, progress: 
     by_patient = (
         None
         if again is None
-        else train_by_patient(run, again, table, pixels, options, resume=resume, progress=progress)
+        else train_by_patient(run, again, table, pixels, options, resume=resume, team=team, progress=progress)
     )
     scored = Predictions.load(run.predictions)
     evaluation = _evaluated(run, scored, plan, table, options)
@@ -207,7 +240,7 @@ def plan(data: str | Path, options: RunOptions | None = None, *, progress: Progr
 
 
 def _prepare(
-    data: Path, options: RunOptions, progress: Progress
+    data: Path, options: RunOptions, progress: Progress, *, team: Team = ALONE
 ) -> tuple[Table, PixelStore, SplitPlan, RecoveredPatients | None]:
     """Read the images and divide them, with their patients if they had to be recovered; nothing is written."""
     from plainfilm.models import describe_model
@@ -221,6 +254,7 @@ def _prepare(
         fit=options.fitting.fit,
         resample=options.fitting.resample,
         workers=options.reading.workers,
+        team=team,
         progress=progress,
     )
     assert pixels is not None

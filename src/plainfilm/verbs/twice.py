@@ -17,6 +17,7 @@ from plainfilm.prediction import Predictions
 from plainfilm.progress import Progress
 from plainfilm.runs import Run
 from plainfilm.storage import make_folder
+from plainfilm.team import ALONE, Team
 from plainfilm.verbs.examining import FirstLook
 from plainfilm.verbs.fitting import score_fold, train_fold
 
@@ -63,6 +64,7 @@ def train_by_patient(
     options: RunOptions,
     *,
     resume: bool,
+    team: Team = ALONE,
     progress: Progress,
 ) -> Predictions:
     """Train and test by patient in a folder of the run; gives the scores of the tested rows, and keeps them."""
@@ -71,10 +73,10 @@ def train_by_patient(
     progress.say("the same again, with whole patients held out")
     n_folds = len(plan.folds)
     for number, fold in enumerate(plan.folds, start=1):
-        train_fold(number, fold, plan, table, pixels, options, again, resume=resume, progress=progress)
+        train_fold(number, fold, plan, table, pixels, options, again, resume=resume, team=team, progress=progress)
     predictions = Predictions.join(
         [
-            score_fold(again.fold(number, n_folds), fold, plan, table, pixels, options, progress=progress)
+            score_fold(again.fold(number, n_folds), fold, plan, table, pixels, options, team=team, progress=progress)
             for number, fold in enumerate(plan.folds, start=1)
         ]
     )
