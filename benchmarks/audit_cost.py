@@ -1,12 +1,14 @@
-"""What an audit costs: seconds and memory from 1,000 to 100,000 images, and how they grow.
+"""What an audit costs: seconds and memory from 1,000 to 1,000,000 images, and how they grow.
 
     python -m benchmarks.audit_cost                              phantoms in memory, each size in a process of its own
     python -m benchmarks.audit_cost --sizes 1000 3000 10000
+    python -m benchmarks.audit_cost --sizes 1000000                  hours; prints what it does meanwhile
     python -m benchmarks.audit_cost --data ../shared/data/alzheimer-mri   and `plainfilm audit` of these, start to page
 
 Stacks of 32 slices without ids, two classes: 64x64 up to 10,000 images, thumbnails of 32x32 beyond; above 20,000 the
-patients are looked for through an index. Drawing them is not counted. The exponent is that of time against number: 1 is
-a cost in proportion, and n log n comes to 1.1 over this range.
+patients are looked for through an index. Drawing them is not counted. "processor" is seconds of processors, of all
+cores together, which other programs on the machine lengthen less than the clock's. Exponents are those of a cost
+against the number of images: 1 is a cost in proportion, and n log n comes to 1.1 over this range.
 """
 
 from __future__ import annotations
@@ -40,17 +42,22 @@ def main() -> None:
     if asked.one is not None:
         print(json.dumps(_audited(asked.one)))
         return
-    print(f"{'images':>8} {'side':>5} {'groups':>7} {'seconds':>8} {'GiB':>6}")
-    seconds = []
+    print(f"{'images':>8} {'side':>5} {'groups':>7} {'seconds':>8} {'processor':>9} {'GiB':>6} {'drawing':>8}")
+    costs = []
     for n in asked.sizes:
         command = [sys.executable, "-m", "benchmarks.audit_cost", "--one", str(n)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         cost = json.loads(done.stdout)
-        seconds.append(cost["seconds"])
-        print(f"{n:>8} {cost['side']:>5} {cost['groups']:>7} {cost['seconds']:>8.1f} {cost['gib']:>6.2f}", flush=True)
+        costs.append(cost)
+        print(
+            f"{n:>8} {cost['side']:>5} {cost['groups']:>7} {cost['seconds']:>8.1f} {cost['processor']:>9.1f} "
+            f"{cost['gib']:>6.2f} {cost['drawing']:>8.1f}",
+            flush=True,
+        )
     if len(asked.sizes) > 1:
-        slope = float(np.polyfit(np.log(asked.sizes), np.log(seconds), 1)[0])
-        print(f"seconds grow as the number of images to the power of {slope:.2f}")
+        for name, what in (("seconds", "seconds"), ("processor", "seconds of processors"), ("gib", "memory")):
+            slope = float(np.polyfit(np.log(asked.sizes), np.log([cost[name] for cost in costs]), 1)[0])
+            print(f"{what}: the number of images to the power of {slope:.2f}")
     if asked.data is not None:
         wall, gib = _of_command(asked.data)
         print(f"plainfilm audit {asked.data}: {wall:.1f} s from start to page, {gib:.2f} GiB at its peak")
@@ -60,17 +67,22 @@ def _audited(n_images: int) -> dict[str, Any]:
     """Audit phantoms in this process, which should have done nothing else."""
     from benchmarks.phantom_sets import anonymous
     from plainfilm.auditing.limits import AuditLimits
-    from plainfilm.progress import Silent
+    from plainfilm.terminal import Terminal
     from plainfilm.verbs.examining import take_first_look, take_second_look
 
-    subject = anonymous(_drawn(n_images), divided=False)
     began = time.perf_counter()
-    look = take_first_look(subject, AuditLimits(), progress=Silent())
-    take_second_look(look, source="phantoms", progress=Silent())
+    subject = anonymous(_drawn(n_images), divided=False)
+    drawing = time.perf_counter() - began
+    began, began_processor = time.perf_counter(), time.process_time()
+    watcher = Terminal(bars=False)
+    look = take_first_look(subject, AuditLimits(), progress=watcher)
+    take_second_look(look, source="phantoms", progress=watcher)
     recovered = look.leakage.recovered
     assert subject.pixels is not None
     return {
         "seconds": time.perf_counter() - began,
+        "processor": time.process_time() - began_processor,
+        "drawing": drawing,
         "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "side": subject.pixels.shape[1],
         "groups": 0 if recovered is None else recovered.n_groups,

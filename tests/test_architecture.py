@@ -55,6 +55,7 @@ ORDER = (
     "tracking",
     "config",
     "runs",
+    "trials",
     "reporting",
     "summaries",
     "verbs",

@@ -37,6 +37,7 @@ _HOME = {
     "report": "plainfilm.verbs",
     "scan": "plainfilm.verbs",
     "serve": "plainfilm.web.serving",
+    "sweep": "plainfilm.verbs",
     "train": "plainfilm.verbs",
 }
 
@@ -67,6 +68,7 @@ __all__ = [
     "report",
     "scan",
     "serve",
+    "sweep",
     "train",
 ]
 
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
         push,
         report,
         scan,
+        sweep,
         train,
     )
     from plainfilm.web.serving import serve

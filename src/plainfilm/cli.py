@@ -26,6 +26,7 @@ COMMANDS = {  # what is typed: where it is, relative to plainfilm.commands, and 
         "Does the number hold on new patients? Leakage, duplicates, shortcuts, controls.",
     ),
     "train": ("running:train", "Split by patient, train, evaluate on sealed test images, write the report."),
+    "sweep": ("sweeping:sweep", "Try models under several seeds, compared on validation images alone."),
     "explore": (
         "exploring:explore",
         "Components, clusters and maps of the images in one linked page; needs no labels.",

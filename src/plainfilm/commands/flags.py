@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -13,11 +14,11 @@ from rich.table import Table as Grid
 from plainfilm.config import SECTION_OF, SECTIONS, RunOptions, option_fields
 
 
-def flags_class(name: str, sections: list[str]) -> type[BaseModel]:
-    """A class with a flag for every option of `sections`, all None until given on the command line."""
+def flags_class(name: str, sections: list[str], *, without: Collection[str] = ()) -> type[BaseModel]:
+    """A class with a flag for every option of `sections` but those in `without`, all None until given."""
     fields: dict[str, Any] = {}
     for option, field in option_fields().items():
-        if SECTION_OF[option] in sections:
+        if SECTION_OF[option] in sections and option not in without:
             default = field.get_default(call_default_factory=True)
             shown = (
                 ""
@@ -31,6 +32,7 @@ def flags_class(name: str, sections: list[str]) -> type[BaseModel]:
     return create_model(name, **fields)
 
 
+SweepFlags = flags_class("SweepFlags", list(SECTIONS), without=("model", "folds"))
 TrainFlags = flags_class("TrainFlags", list(SECTIONS))
 ScanFlags = flags_class("ScanFlags", ["source", "reading"])
 EvaluateFlags = flags_class("EvaluateFlags", ["evaluation", "operating", "subgroups", "source"])

@@ -69,7 +69,7 @@ def fit(
     options: TrainingOptions,
     folder: Path,
     resume: bool = False,
-    on_epoch: Callable[[list[Row]], None] = lambda history: None,
+    on_epoch: Callable[[list[Row]], bool | None] = lambda history: None,
     team: Team = ALONE,
     progress: Progress | None = None,
 ) -> FitResult:
@@ -87,7 +87,7 @@ def fit(
         folder: Where checkpoints go, one after every epoch.
         resume: Go on from the newest sound checkpoint in `folder`; on a CPU, with the same versions and number of
             threads, the weights end up bit-identical to those of an uninterrupted run.
-        on_epoch: Called with the history after every epoch, by the first process.
+        on_epoch: Called with the history after every epoch, by the first process; True ends the training there.
         team: The processes that train together.
         progress: Told of every step and epoch.
 
@@ -129,13 +129,15 @@ def fit(
             row = training.train_one_epoch(epoch, progress) | training.score(validation, epoch)
             row["seconds"] = round(spent + time.monotonic() - started, 3)
             history.append(team.agree(row))
-            if not team.leads:
-                continue
-            save_checkpoint(folder, training.checkpoint(history))
-            if options.keep_checkpoints == "needed":
-                drop_checkpoints(folder, keep=_needed_epochs(history, options))
-            on_epoch(history)
-            progress.epoch(row)
+            enough = False
+            if team.leads:
+                save_checkpoint(folder, training.checkpoint(history))
+                if options.keep_checkpoints == "needed":
+                    drop_checkpoints(folder, keep=_needed_epochs(history, options))
+                enough = bool(on_epoch(history))
+                progress.epoch(row)
+            if team.agree(enough):
+                break
     chosen = best_epoch(history, options)
     if not team.leads:
         return FitResult({}, chosen, history, facts)

@@ -10,6 +10,7 @@ from plainfilm.verbs.pretraining import pretrain
 from plainfilm.verbs.pushing import push
 from plainfilm.verbs.scanning import scan
 from plainfilm.verbs.scoring import evaluate, predict
+from plainfilm.verbs.sweeping import sweep
 from plainfilm.verbs.training import plan, report, train
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "push",
     "report",
     "scan",
+    "sweep",
     "train",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,33 +40,45 @@ if TYPE_CHECKING:
 MAX_FEATURE_BYTES = 4 << 30
 
 
-def train_fold(
+@dataclass(frozen=True)
+class Learnt:
+    """What came of one training, before anything of it is kept.
+
+    Attributes:
+        result: Weights of the chosen epoch, history, facts.
+        preprocessing: Fitted on the training images.
+        model: As it was built; its weights are not those of `result`.
+        head: What makes scores of its features.
+    """
+
+    result: FitResult
+    preprocessing: Preprocessing
+    model: nn.Module
+    head: Any
+
+
+def learn_fold(
     number: int,
     fold: Fold,
-    plan: SplitPlan,
     table: Table,
     pixels: PixelStore,
     options: RunOptions,
-    run: Run,
+    place: Path,
     *,
     resume: bool,
-    tracker: Tracker = UNTRACKED,
+    on_epoch: Callable[[list[Row]], bool | None],
     team: Team = ALONE,
     progress: Progress,
-) -> dict[str, Any]:
-    """One training, from the images to the bundle; gives the facts of it. The test images are not touched."""
+) -> Learnt:
+    """One training; checkpoints go to `place`, and nothing else is written. The test images are not touched."""
     import torch
 
     from plainfilm.models import describe_model
     from plainfilm.training.batches import LabelledImages
     from plainfilm.training.loop import fit
 
-    place = run.fold(number, len(plan.folds))
-    make_folder(place)
     classes = table.classes
-    if len(plan.folds) > 1:
-        progress.say(f"fold {number} of {len(plan.folds)}")
-    labels = np.array([classes.index(label) if label is not None else -1 for label in table.rows["label"]])
+    labels = class_numbers(table)
     described = describe_model(options.model.model, head=options.model.head, measure=False)
     # Copies: what is trained on and chosen on, and no way from there to the test images.
     training, validating = pixels.take(fold.train), pixels.take(fold.validation)
@@ -81,12 +94,6 @@ def train_fold(
     model, head = _build(options, num_classes=len(classes), image_size=pixels.shape[1])
     train = LabelledImages(training, labels[fold.train], preprocessing, make_augmentation(options.augment))
     validation = LabelledImages(validating, labels[fold.validation], preprocessing)
-    drawn = LiveHistory(place)
-
-    def told(history: list[Row]) -> None:
-        drawn(history)
-        tracker.epochs(number, history)
-
     if options.training.trains_features:
         digests = table.rows["pixel_sha256"].to_numpy(dtype=object)
         result = _fit_head(
@@ -114,7 +121,7 @@ def train_fold(
             options,
             place,
             num_classes=len(classes),
-            on_epoch=told,
+            on_epoch=on_epoch,
             resume=resume,
             progress=progress,
         )
@@ -129,10 +136,55 @@ def train_fold(
             options=options.training,
             folder=place / "checkpoints",
             resume=resume,
-            on_epoch=told,
+            on_epoch=on_epoch,
             team=team,
             progress=progress,
         )
+    return Learnt(result, preprocessing, model, head)
+
+
+def class_numbers(table: Table) -> npt.NDArray[np.int64]:
+    """The class of each row as a number; -1 without a label."""
+    classes = table.classes
+    return np.array(
+        [classes.index(label) if label is not None else -1 for label in table.rows["label"]], dtype=np.int64
+    )
+
+
+def train_fold(
+    number: int,
+    fold: Fold,
+    plan: SplitPlan,
+    table: Table,
+    pixels: PixelStore,
+    options: RunOptions,
+    run: Run,
+    *,
+    resume: bool,
+    tracker: Tracker = UNTRACKED,
+    team: Team = ALONE,
+    progress: Progress,
+) -> dict[str, Any]:
+    """One training, from the images to the bundle; gives the facts of it. The test images are not touched."""
+    from plainfilm.models import describe_model
+
+    place = run.fold(number, len(plan.folds))
+    make_folder(place)
+    classes = table.classes
+    if len(plan.folds) > 1:
+        progress.say(f"fold {number} of {len(plan.folds)}")
+    labels = class_numbers(table)
+    described = describe_model(options.model.model, head=options.model.head, measure=False)
+    drawn = LiveHistory(place)
+
+    def told(history: list[Row]) -> None:
+        drawn(history)
+        tracker.epochs(number, history)
+
+    learnt = learn_fold(
+        number, fold, table, pixels, options, place, resume=resume, on_epoch=told, team=team, progress=progress
+    )
+    result, preprocessing, head = learnt.result, learnt.preprocessing, learnt.head
     tracker.epochs(number, result.history)
     write_history(place, result.history, chosen_epoch=result.chosen_epoch)
     config = BundleConfig(
@@ -155,7 +207,7 @@ def train_fold(
         num_classes=len(classes),
         adapter=options.model.adapter,
         image_size=pixels.shape[1],
-        built=model,
+        built=learnt.model,
     )
     save_bundle(place / "bundle", result.weights, config, card=card.model_card(config, measured))
     reference = None
@@ -418,7 +470,7 @@ def _fit_head(
     place: Path,
     *,
     num_classes: int,
-    on_epoch: Callable[[list[Row]], None],
+    on_epoch: Callable[[list[Row]], bool | None],
     resume: bool,
     progress: Progress,
 ) -> FitResult:

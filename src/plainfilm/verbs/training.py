@@ -121,7 +121,7 @@ def _trained(
 
 def _lead(run: Run, data: Path, options: RunOptions, *, resume: bool, team: Team, progress: Progress) -> None:
     """All of a training, in a folder that is held."""
-    table, pixels, plan, recovered = _prepare(data, options, progress, team=team)
+    table, pixels, plan, recovered = prepare(data, options, progress, team=team)
     look = _first_look(table, pixels, plan, recovered, options, progress) if options.audit.audit else None
     again = plan_by_patient(table, plan, look, options)
     assigned = table.rows.assign(**_assignment(plan, len(table)))
@@ -225,7 +225,7 @@ def plan(data: str | Path, options: RunOptions | None = None, *, progress: Progr
     """
     options, progress = options or RunOptions(), progress or Silent()
     if options.split.patients == "recovered":
-        table, _, divided, _ = _prepare(Path(data), options, progress)  # as large as a training sees them
+        table, _, divided, _ = prepare(Path(data), options, progress)  # as large as a training sees them
     else:
         table, _ = scan_listing(
             list_images(Path(data), options.source), workers=options.reading.workers, progress=progress
@@ -239,7 +239,7 @@ def plan(data: str | Path, options: RunOptions | None = None, *, progress: Progr
     }
 
 
-def _prepare(
+def prepare(
     data: Path, options: RunOptions, progress: Progress, *, team: Team = ALONE
 ) -> tuple[Table, PixelStore, SplitPlan, RecoveredPatients | None]:
     """Read the images and divide them, with their patients if they had to be recovered; nothing is written."""
