@@ -125,6 +125,17 @@ def _resnet1d() -> Architecture:
     return replace(network, shipped=ShippedFile("resnet1d"), licence="Apache-2.0 (code and weights)")
 
 
+def _resnet1d_patch() -> Architecture:
+    return _from_scratch(
+        "resnet1d-patch",
+        lambda num_classes, image_size: ResNet1d(num_classes, stem="patch4"),
+        input_size=128,
+        source="Ilyassov (2024), section 3.2, He et al. (2015), arXiv 1512.03385, and Dosovitskiy et al. (2020), arXiv "
+        "2010.11929, for the patches",
+        summary="As resnet1d, with a first layer over separate patches of 4x4: the quickest to train on a CPU.",
+    )
+
+
 def _resnet50_1d() -> Architecture:
     # The paper says "pre-trained on ImageNet" and no more; this is torchvision's first training.
     return replace(
@@ -309,6 +320,7 @@ _HE = "He et al. (2015), arXiv 1512.03385"
 # plainfilm's own, by name; those of other libraries with the weights nearest to their paper's.
 OWN: Mapping[str, Callable[[], Architecture]] = {
     "resnet1d": _resnet1d,
+    "resnet1d-patch": _resnet1d_patch,
     "resnet50-1d": _resnet50_1d,
     "inceptionv3-top": _inceptionv3_top,
     "conv-top": _conv_top,

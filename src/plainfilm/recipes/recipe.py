@@ -13,6 +13,7 @@ from plainfilm.errors import unknown_name
 
 NAMES = (
     "alzheimer-resnet1d",
+    "alzheimer-fast",
     "alzheimer-resnet50-1d",
     "alzheimer-background-models",
     "xray-inceptionv3",
