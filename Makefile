@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test tests test-long check format bench bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http bench-pretrained bench-drift
+.PHONY: help demo test tests test-long check format bench bench-speed bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http bench-pretrained bench-drift
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test-long  the few tests that take longest"
 	@echo "make check   lint, format, types"
 	@echo "make bench   the benchmarks; needs the real images in ../shared"
+	@echo "make bench-speed  training, prediction and decoding beside what else one would use (RIVALS=PYTHON); half an hour"
 	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without; about an hour"
 	@echo "make bench-recovery  patients recovered from phantoms and from the real slices"
 	@echo "make bench-audit-cost  seconds and memory of an audit, from 1,000 to 100,000 images"
@@ -61,6 +62,14 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.models
 	$(BIN)/python -m benchmarks.alzheimer ../shared/data
+
+# RIVALS=../venv-rivals/bin/python names an interpreter with fastai and tensorflow; without it they are left out.
+bench-speed: $(READY)
+	$(BIN)/python -m benchmarks.training_speed ../shared/data/alzheimer-mri $(if $(RIVALS),--rival-python $(RIVALS))
+	$(BIN)/python -m benchmarks.alzheimer ../shared/data --recipe fast $(if $(RIVALS),--rival-python $(RIVALS))
+	$(BIN)/python -m benchmarks.folder_to_report ../shared/data ../shared/weights $(if $(RIVALS),--rival-python $(RIVALS))
+	$(BIN)/python -m benchmarks.prediction_speed ../shared/data/alzheimer-mri
+	$(BIN)/python -m benchmarks.decoding_speed
 
 bench-audit: $(READY)
 	$(BIN)/python -m benchmarks.planted_faults --first-seed 100 --results build/planted-faults

@@ -18,10 +18,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.turns import ask, rival
 from plainfilm import metrics
 from plainfilm.auditing.results import NUMBERS
 from plainfilm.bundle import Bundle, read_config
@@ -73,6 +75,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--recipe", choices=RECIPES)
     parser.add_argument("--score", type=Path, help="a run trained with --keep-checkpoints all")
+    parser.add_argument("--rival-python", help="an interpreter that has fastai: its ResNet-18 on the same split")
     asked = parser.parse_args()
     if asked.score is not None:
         report(asked.score, asked.data / RECIPES[asked.recipe or "image"][0], started=None)
@@ -86,6 +89,8 @@ def main() -> None:
             subprocess.run([*command, *SETTINGS, *options, "--quiet"], check=True)
             print(f"\n{name}: plainfilm train {source} {' '.join([*SETTINGS, *options])}")
             report(run, asked.data / source, started=started)
+            if name == "fast" and rival(asked.rival_python, "fastai") is not None:
+                report_fastai(asked.rival_python, run, (asked.data / source).resolve())
 
 
 def report(folder: Path, data: Path, *, started: float | None) -> None:
@@ -128,6 +133,18 @@ def report(folder: Path, data: Path, *, started: float | None) -> None:
     for mark in MARKS:
         said = f"after {passed[mark]:.0f} s" if mark in passed else f"not reached; best {best:.4f}"
         print(f"{mark:.2%}: {said}")
+
+
+def report_fastai(python: str, folder: Path, data: Path) -> None:
+    """Print fastai's accuracy on the same test images after each epoch, until it passes 86 % or its time is up."""
+    rows = Run(folder).read_table()
+    listed = folder / "held-out.txt"
+    listed.write_text("\n".join(rows.loc[rows["split"] == "test", "path"]))
+    how = ["--model", "resnet18", "--until", str(MARKS[1]), "--test-list", str(listed), "--started", str(time.time())]
+    found = ask([python, "-m", "benchmarks.rivals.fastai_loop", str(data), *how])
+    print("\nfastai, ResNet-18 at 128x128, batches of 64, its defaults, validation images among the training images")
+    for epoch, (seconds, accuracy) in enumerate(found["epochs"], start=1):
+        print(f"{epoch:>6} {seconds:>8.0f} {accuracy:>14.4f}")
 
 
 def _now() -> float:

@@ -31,19 +31,19 @@ BOUNDARY = "plainfilm-boundary"
 KIND = f"multipart/form-data; boundary={BOUNDARY}"
 
 
-def write_model(folder: Path, side: int) -> Path:
-    """A `resnet1d` that was never trained: an answer can be right or wrong, whatever it is worth."""
+def write_model(folder: Path, side: int, name: str = "resnet1d") -> Path:
+    """A network that was never trained: an answer can be right or wrong, whatever it is worth."""
     torch.manual_seed(0)
     threshold = ClassThreshold(threshold=0.5, n_patients=20, coverage_low=0.8, coverage_high=0.99)
     config = BundleConfig(
-        architecture=Architecture(name="resnet1d", adapter="conv1x1", num_classes=2, image_size=side),
+        architecture=Architecture(name=name, adapter="conv1x1", num_classes=2, image_size=side),
         classes=CLASSES,
         preprocessing=Preprocessing(height=side, width=side, fit="pad", mean=0.3, std=0.25, source="a benchmark"),
         data={"training_images": 1, "validation_images": 1},
         abstention=Abstention(classes=dict.fromkeys(CLASSES, threshold), reason=""),
         novelty=Gate(bits=(8,), smallest=32, largest=256, longest=2.0),
     )
-    weights = create_model("resnet1d", num_classes=2, image_size=side).state_dict()
+    weights = create_model(name, num_classes=2, image_size=side).state_dict()
     save_bundle(folder, weights, config, card="# A model of a benchmark\n")
     return folder
 
