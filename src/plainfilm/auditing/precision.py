@@ -160,22 +160,31 @@ def _belief(evaluation: Evaluation, options: PrecisionOptions) -> Finding:
     slope, error = (_of(evaluation, name, unit) for name in ("calibration_slope", "calibration_error"))
     rule = (
         f"PASS up to a calibration error of {options.error_warn:g}* with a slope of {options.slope_low:g} to "
-        f"{options.slope_high:g}*; FAIL above {options.error_fail:g}* once its interval is above "
-        f"{options.error_warn:g}."
+        f"{options.slope_high:g}*. Else FAIL above {options.error_fail:g}* once its interval is above "
+        f"{options.error_warn:g}; WARN once the interval of the error is above {options.error_warn:g}, or that of a "
+        "slope out of range does not hold 1; else NOT ASSESSABLE: honest scores of so few patients do it too."
     )
     verdict: Verdict = "NOT ASSESSABLE"
     sentence = "Calibration was not measured." if error is None else f"Calibration is not given: {error.reason}."
     if error is not None and error.value is not None and error.low is not None and error.high is not None:
         sentence = f"Claimed certainty and the share that was right differ by {_shown(error)} on average"
-        verdict = "PASS" if error.value <= options.error_warn else "WARN"
-        if error.value > options.error_fail and error.low > options.error_warn:
-            verdict = "FAIL"
+        surely, in_range = error.low > options.error_warn, True
         if slope is not None and slope.value is not None and slope.low is not None and slope.high is not None:
             bold = "too bold" if slope.value < 1 else "too timid"
-            sentence += f"; slope {_shown(slope)}" + ("" if slope.low <= 1 <= slope.high else f": {bold}")
-            if verdict == "PASS" and not options.slope_low <= slope.value <= options.slope_high:
-                verdict = "WARN"
-        sentence += f" ({error.counted})."
+            is_one = slope.low <= 1 <= slope.high
+            sentence += f"; slope {_shown(slope)}" + ("" if is_one else f": {bold}")
+            in_range = options.slope_low <= slope.value <= options.slope_high
+            surely |= not in_range and not is_one
+        sentence += f" ({error.counted})"
+        if error.value <= options.error_warn and in_range:
+            verdict = "PASS"
+        elif error.value > options.error_fail and error.low > options.error_warn:
+            verdict = "FAIL"
+        elif surely:
+            verdict = "WARN"
+        else:
+            sentence += "; so few patients cannot show whether that is chance"
+        sentence += "."
     points = next((p for p in evaluation.reliability if p.unit == unit and p.of is None), None)
     pictures = []
     if points is not None:
