@@ -161,8 +161,8 @@ def _belief(evaluation: Evaluation, options: PrecisionOptions) -> Finding:
     rule = (
         f"PASS up to a calibration error of {options.error_warn:g}* with a slope of {options.slope_low:g} to "
         f"{options.slope_high:g}*. Else FAIL above {options.error_fail:g}* once its interval is above "
-        f"{options.error_warn:g}; WARN once the interval of the error is above {options.error_warn:g}, or that of a "
-        "slope out of range does not hold 1; else NOT ASSESSABLE: honest scores of so few patients do it too."
+        f"{options.error_warn:g}; WARN once the whole interval of the error, or of the slope, is out of range; else "
+        "NOT ASSESSABLE: honest scores of so few patients do it too."
     )
     verdict: Verdict = "NOT ASSESSABLE"
     sentence = "Calibration was not measured." if error is None else f"Calibration is not given: {error.reason}."
@@ -171,10 +171,9 @@ def _belief(evaluation: Evaluation, options: PrecisionOptions) -> Finding:
         surely, in_range = error.low > options.error_warn, True
         if slope is not None and slope.value is not None and slope.low is not None and slope.high is not None:
             bold = "too bold" if slope.value < 1 else "too timid"
-            is_one = slope.low <= 1 <= slope.high
-            sentence += f"; slope {_shown(slope)}" + ("" if is_one else f": {bold}")
+            sentence += f"; slope {_shown(slope)}" + ("" if slope.low <= 1 <= slope.high else f": {bold}")
             in_range = options.slope_low <= slope.value <= options.slope_high
-            surely |= not in_range and not is_one
+            surely |= slope.high < options.slope_low or slope.low > options.slope_high
         sentence += f" ({error.counted})"
         if error.value <= options.error_warn and in_range:
             verdict = "PASS"
