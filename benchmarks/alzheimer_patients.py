@@ -1,12 +1,12 @@
 """Demented or not, by patient, from the Alzheimer MRI slices: the best method that was found, scored once.
 
-    python -m benchmarks.alzheimer_patients ../shared/data ../shared/weights --seeds 0 1 2 3 4          where it was developed
+    python -m benchmarks.alzheimer_patients ../shared/data ../shared/weights --seeds 0 1 2 3 4   (developed on these)
     python -m benchmarks.alzheimer_patients ../shared/data ../shared/weights --seeds 100 101 102 103 104
 
-ImageNet's SqueezeNet, frozen, looks at each slice; the maps after two of its stages are pooled to 4x4. The slices of all
-patients lie at the same places in the head, in the order of their file numbers, so the maps of the n-th slice can be
-compared between patients: all 32 together describe a patient. Ridge regression on how severe the dementia is (0 to 3)
-gives the score. Nothing is chosen inside: stages, grid and penalty were fixed on fold seeds 0 to 4.
+ImageNet's SqueezeNet, frozen, looks at each slice; the maps after two of its stages are pooled to 4x4. The slices of
+all patients lie at the same places in the head, in the order of their file numbers, so the maps of the n-th slice can
+be compared between patients: all 32 together describe a patient. Ridge regression on how severe the dementia is (0 to
+3) gives the score. Nothing is chosen inside: stages, grid and penalty were fixed on fold seeds 0 to 4.
 
 Five folds by patient, as `plainfilm train --folds 5 --split-seed SEED` makes them; every patient is tested once a seed.
 """
