@@ -78,6 +78,8 @@ def _syntaxes() -> Iterator[tuple[str, bytes, str]]:
     rle = b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.5\x00"
     yield "claims_big_endian", replaced(good, uid, big), "DCM_SYNTAX_WRONG"
     yield "claims_rle", replaced(good, uid, rle), "DCM_SYNTAX_WRONG"
+    endless = b"\x02\x00\x02\x01OB\0\0" + b"\xff" * 4
+    yield "own_header_without_length", good[:132] + endless + good[132:], "DCM_CORRUPT"
     yield "rle_without_header", compressed(RLELossless, b"no segments at all"), "DCM_SYNTAX_WRONG"
     yield "rle_damaged", compressed(RLELossless, struct.pack("<16I", 1, *[64] * 15) + b"\x81\0"), "DCM_CORRUPT"
     yield "claims_jpeg_2000", compressed(JPEG2000Lossless, jpeg), "DCM_SYNTAX_WRONG"

@@ -30,6 +30,7 @@ def bad_nifti(folder: Path) -> list[BadImage]:
     """Write all bad volumes into `folder`, about 1 MB, and list them."""
     folder.mkdir(parents=True, exist_ok=True)
     good = volume()
+    second = nibabel.Nifti2Image(np.arange(4096, dtype=np.int16).reshape(16, 16, 16), np.eye(4)).to_bytes()
     packed = gzip.compress(good)
     bomb = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     header = patched(good, 42, "<3h", 1024, 1024, 1024)[:352]
@@ -56,6 +57,12 @@ def bad_nifti(folder: Path) -> list[BadImage]:
         "nan_affine.nii": (patched(patched(good, 254, "<h", 1), 280, "<4f", np.nan, 0, 0, 0), "NII_AFFINE"),
         "infinite_affine.nii": (patched(patched(good, 254, "<h", 1), 280, "<4f", np.inf, 0, 0, 0), "NII_AFFINE"),
         "flat_affine.nii": (patched(patched(good, 254, "<h", 1), 312, "<4f", 0, 0, 0, 0), "NII_AFFINE"),
+        # Third row of the sform in NIfTI-2: squares past what a float holds, and rows that name no axis.
+        "affine_past_floats.nii": (patched(second, 400, "<12d", *np.diag([1e200] * 3).ravel(), 0, 0, 0), "NII_AFFINE"),
+        "affine_of_tiny_axes.nii": (
+            patched(patched(good, 254, "<h", 1), 280, "<12f", 1e30, 0, 0, 0, 0, 1e-30, 0, 0, 0, 0, 1e-30, 0),
+            "NII_AFFINE",
+        ),
         "nan_offset.nii": (patched(good, 108, "<f", np.nan), "NII_HEADER"),
         "negative_offset.nii": (patched(good, 108, "<f", -5), "NII_HEADER"),
         "offset_past_end.nii": (patched(good, 108, "<f", 1e6), "NII_TRUNCATED"),
@@ -66,10 +73,7 @@ def bad_nifti(folder: Path) -> list[BadImage]:
             nibabel.Nifti1Image(np.full((16, 16, 1), np.nan, np.float32), np.eye(4)).to_bytes(),
             "IMG_NONFINITE",
         ),
-        "nifti2_cut.nii": (
-            nibabel.Nifti2Image(np.arange(4096, dtype=np.int16).reshape(16, 16, 16), np.eye(4)).to_bytes()[:-9],
-            "NII_TRUNCATED",
-        ),
+        "nifti2_cut.nii": (second[:-9], "NII_TRUNCATED"),
     }
     listed = []
     for name, (data, code) in cases.items():

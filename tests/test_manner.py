@@ -7,12 +7,23 @@ import pytest
 import torch
 from torch import nn
 
-from plainfilm.errors import Interrupted
+from plainfilm.bundle import load_bundle
+from plainfilm.errors import Interrupted, UsageError
 from plainfilm.training import loop, manner
 from plainfilm.training.allocation import memory_kept
 from plainfilm.training.manner import MARGIN, SHORTEST_STEP, SHORTEST_TRAINING, Manner, settle_manner
 from plainfilm.training.options import TrainingOptions
-from small_runs import Discs, Stopper, fit_shapes, same_weights, shapes
+from plainfilm.training.strides import layer_past_its_map
+from small_runs import (
+    Discs,
+    Stopper,
+    fit_shapes,
+    same_weights,
+    shapes,
+    train_small,
+    weights_hash,
+    write_small_data,
+)
 
 BFLOAT, FULL = Manner("bf16-mixed", "channels-last"), Manner("32-true", "channels-last")
 FULL_CONTIGUOUS = Manner("32-true", "contiguous")
@@ -178,3 +189,39 @@ def test_memory_is_kept_while_training_and_given_back_after():
     assert kept
     assert held > 0.9 * big
     assert resident() - before < 0.5 * big
+
+
+# --- layers that bfloat16 would leave unset -----------------------------------------------------------------
+
+
+def past_its_map() -> nn.Module:
+    """The last of these convolutions takes steps of two over a map of one."""
+    halving = [nn.Conv2d(1 if number == 0 else 4, 4, 3, stride=2, padding=1) for number in range(5)]
+    return nn.Sequential(*halving, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+
+def test_a_layer_that_steps_further_than_its_map_is_trained_in_32_bits():
+    model = past_its_map().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    assert layer_past_its_map(model, torch.zeros(1, 1, 16, 16)) == "4"
+    assert layer_past_its_map(model, torch.zeros(1, 1, 32, 32)) is None
+    assert settled(model=model, epochs=1)["precision"] == "32-true"
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_bfloat16_by_name_is_then_refused():
+    with pytest.raises(UsageError, match="'4' steps further than its map is wide") as refused:
+        settled(model=past_its_map(), precision="bf16-mixed", epochs=1)
+
+    assert refused.value.code == "DEV_PRECISION"
+
+
+def test_small_images_give_the_same_sound_weights_every_time(tmp_path):
+    data = write_small_data(tmp_path / "data")
+
+    runs = [train_small(data, tmp_path / str(number), model="resnet1d", image_size=16) for number in range(2)]
+
+    assert weights_hash(runs[0]) == weights_hash(runs[1])
+    assert all(value.isfinite().all() for value in load_bundle(runs[0].folder / "bundle").model.state_dict().values())

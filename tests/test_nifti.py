@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import plainfilm
-from bad_nifti import SHAPE, bad_nifti, volume
+from bad_nifti import SHAPE, bad_nifti, patched, volume
 from plainfilm.config import RunOptions
 from plainfilm.data.images import ImageRef, read_image
 from plainfilm.data.sources import list_images
@@ -135,6 +135,19 @@ def test_every_bad_volume_is_refused_with_its_code(tmp_path):
             read_image(bad.path)
         assert (bad.name, caught.value.code) == (bad.name, bad.code)
         assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("offset", "form", "value"),
+    [(80, "<f", -1.0), (80, "<f", 0.0), (252, "<h", 255), (254, "<h", 2050), (108, "<f", 360.0)],
+    ids=["spacing below 0", "no spacing", "qform code", "sform code", "offset of voxels"],
+)
+def test_what_nibabel_mends_in_a_header_is_not_told_to_the_terminal(tmp_path, caplog, offset, form, value):
+    path = tmp_path / "odd.nii"
+    path.write_bytes(patched(volume(), offset, form, value) + bytes(16))
+
+    assert slice_of(path).shape == (18, 16)
+    assert caplog.text == ""
 
 
 def test_slices_in_workers_are_those_read_here(tmp_path):

@@ -13,12 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
+from plainfilm.errors import UsageError
 from plainfilm.training.batches import Examples
 from plainfilm.training.device import Precision
 from plainfilm.training.options import TrainingOptions
+from plainfilm.training.strides import layer_past_its_map
 
 MemoryFormat = Literal["channels-last", "contiguous"]
 
@@ -62,7 +65,11 @@ def settle_manner(
         device: Where it will be trained.
         precision: What the device computes in.
         options: A precision or layout named there is not questioned.
+
+    Raises:
+        UsageError: `DEV_PRECISION` for a named precision in which this model cannot be trained soundly here.
     """
+    precision = _sound_precision(model, train, device=device, precision=precision, options=options)
     layout: MemoryFormat = "channels-last" if options.memory_format == "auto" else options.memory_format
     usual = Manner(precision, layout)
     n_images = min(PROBED_IMAGES, options.batch_size, len(train.labels))
@@ -82,6 +89,24 @@ def settle_manner(
             "probed": {str(manner): round(1000 * least, 2) for manner, least in seconds.items()}
         }
     return dict(_settled[make])
+
+
+def _sound_precision(
+    model: nn.Module, train: Examples, *, device: str, precision: Precision, options: TrainingOptions
+) -> Precision:
+    """The precision, or 32 bits where another would leave part of a gradient unset."""
+    if device != "cpu" or precision == "32-true":
+        return precision
+    layer = layer_past_its_map(model, train.load(np.array([0]), torch.device("cpu")))
+    if layer is None:
+        return precision
+    if options.precision != "auto":
+        raise UsageError(
+            f"At this size '{layer}' steps further than its map is wide; torch then leaves part of its gradient unset "
+            f"in '{precision}' on a CPU. Use larger images (--image-size), or --precision 32-true.",
+            code="DEV_PRECISION",
+        )
+    return "32-true"
 
 
 def _facts(manner: Manner) -> dict[str, Any]:

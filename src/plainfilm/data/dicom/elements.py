@@ -133,6 +133,8 @@ def _file_header(data: bytes, start: int) -> tuple[dict[int, Element], int]:
         if vr not in _SHORT | _LONG:
             break  # an implicit header: it is read with the data set
         element = _element(data, place, implicit=False, order="<")
+        if element.end < element.value:
+            refuse("DCM_CORRUPT", "An element of the file's own header has no length.")
         if element.end > len(data):
             refuse("DCM_TRUNCATED", "The file's own header runs past its end.")
         found[element.tag] = element

@@ -122,6 +122,7 @@ def _shape(dimensions: tuple[int, ...]) -> tuple[tuple[int, int, int], int]:
 def _geometry(head: bytes) -> tuple[Any, tuple[float, float, float]]:
     """The affine that nibabel finds best, and the spacing."""
     import nibabel
+    from nibabel.orientations import io_orientation
 
     kind = nibabel.Nifti2Header if len(head) == 540 else nibabel.Nifti1Header
     try:
@@ -130,7 +131,10 @@ def _geometry(head: bytes) -> tuple[Any, tuple[float, float, float]]:
             affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     except Exception as error:
         refuse("NII_AFFINE", f"Its orientation cannot be read ({type(error).__name__}).")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    with np.errstate(all="ignore"):
+        volume = np.linalg.det(affine[:3, :3])
+        spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+        axes = io_orientation(affine) if np.isfinite(affine).all() else np.full((3, 2), np.nan)
+    if not (np.isfinite([*axes.ravel(), *spacing, volume]).all() and abs(volume) >= 1e-12):
         refuse("NII_AFFINE", "Its affine is not finite, or flat.")
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     return affine, (float(spacing[0]), float(spacing[1]), float(spacing[2]))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -72,7 +75,7 @@ def volume_of(data: bytes, path: Path | None, *, max_file_bytes: int, max_memory
     holders = {"image": nibabel.FileHolder(fileobj=io.BytesIO(body))}
     if header.is_pair:
         holders["header"] = nibabel.FileHolder(fileobj=io.BytesIO(head))
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), _unheard():
         image: Any = (pair if header.is_pair else single).from_file_map(holders)
         stored = np.asanyarray(image.dataobj)  # scl_slope and scl_inter applied
     stored = stored.reshape(*header.shape, header.volumes)
@@ -80,6 +83,19 @@ def volume_of(data: bytes, path: Path | None, *, max_file_bytes: int, max_memory
     slope, intercept = image.dataobj.slope, image.dataobj.inter
     notes = () if (slope, intercept) == (1.0, 0.0) else ("rescale",)
     return Volume(turned, header, encoded if not header.is_pair else data + encoded, notes)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep from the log what nibabel mends in a header; all that matters here was checked before."""
+    from nibabel.imageglobals import logger
+
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def read_slice(volume: Volume, axis: Axis | None, number: int | None, window: Window) -> tuple[NDArray[Any], list[str]]:
