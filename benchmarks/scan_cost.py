@@ -3,15 +3,13 @@
     python -m benchmarks.scan_cost                            PNG files of 64x64 in class folders, each size on its own
     python -m benchmarks.scan_cost --sizes 2000 8000 --workers 1
 
-Files are noise on a ramp, written once and linked under many names: each name is listed, read and hashed as a file of
-its own. The memory of an image includes its pixels at 64x64, 4 KiB of them.
+Files are noise on a ramp, each another. The memory of an image includes its pixels at 64x64, 4 KiB of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -23,8 +21,8 @@ from typing import Any
 import numpy as np
 
 SIZES = (2_000, 8_000, 32_000)
-DIFFERENT = 64  # files with content of their own
 SIDE = 64
+CLASSES = ("a", "b")
 
 
 def main() -> None:
@@ -82,20 +80,17 @@ def _scanned(n_images: int, workers: int | None) -> dict[str, Any]:
 
 
 def _write(folder: Path, n_images: int) -> None:
-    """Files under two classes; further names are links to the first ones."""
+    """Files under two classes, eight of each patient."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    for label in ("a", "b"):
+    ramp = np.linspace(40, 200, SIDE)
+    for label in CLASSES:
         (folder / label).mkdir(parents=True)
     for index in range(n_images):
-        path = folder / ("a", "b")[index % 2] / f"patient{index // 8:07d}_image{index % 8}.png"
-        if index < DIFFERENT:
-            smooth = rng.normal(0, 12, (SIDE, SIDE)) + np.linspace(40, 200, SIDE)
-            Image.fromarray(smooth.clip(0, 255).astype(np.uint8)).save(path)
-            continue
-        first = index % DIFFERENT
-        os.link(folder / ("a", "b")[first % 2] / f"patient{first // 8:07d}_image{first % 8}.png", path)
+        noisy = (ramp + rng.normal(0, 12, (SIDE, SIDE))).clip(0, 255).astype(np.uint8)
+        name = f"patient{index // 8:07d}_image{index % 8}.png"
+        Image.fromarray(noisy).save(folder / CLASSES[index % 2] / name, compress_level=1)
 
 
 if __name__ == "__main__":

@@ -278,7 +278,7 @@ def test_when_the_first_process_is_killed_the_others_end(data, tmp_path):
     assert len(helpers) == 2
 
     process.kill()
-    process.wait()
+    process.communicate()
     until = time.monotonic() + 60
     while any(map(is_running, helpers)):
         assert time.monotonic() < until

@@ -73,6 +73,7 @@ for _name, (_place, _help) in COMMANDS.items():
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 2 usage, 3 bad data, 5 resource, 70 internal, 130/143 stopped."""
     signal.signal(signal.SIGTERM, _terminate)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a process that is gone is said in one line, by us
     gc.set_threshold(50_000)  # imports make half a million objects that stay: looking through them costs a second
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

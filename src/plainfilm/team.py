@@ -235,14 +235,22 @@ class _Together(Team):
                 timeout=timedelta(seconds=COLLECTIVE_SECONDS),
             )
 
-    def leave(self) -> None:
-        """Let the others go, if this one leads, and take the connections down."""
+    def leave(self, *, in_order: bool) -> None:
+        """Let the others go, if this one leads, and take the connections down.
+
+        Args:
+            in_order: Whether the work is done, so that the others are there to hear it.
+        """
         import torch.distributed as dist
 
         self._leaving.set()
-        with suppress(RuntimeError):
+        with suppress(RuntimeError, PlainfilmError):
             if self.leads:
                 self._store.set("dismissed", "yes")
+            if self.leads and in_order:  # what they wait at goes with this process
+                self._wait([f"gone/{rank}" for rank in range(1, self.size)], within=_LEAVING_SECONDS, alive=False)
+            elif in_order:
+                self._store.set(f"gone/{self.rank}", "yes")
         with suppress(RuntimeError, AssertionError):
             dist.destroy_process_group()
         until = time.monotonic() + _LEAVING_SECONDS
@@ -418,10 +426,10 @@ class _Together(Team):
 
     def _is_silent(self, *, alive: bool) -> bool:
         """Whether a process is seen to be gone: it left word, it ended, or it has said nothing for too long."""
+        if not alive:
+            return any(child.returncode or child.poll() for child in self._children)
         if any(child.poll() is not None for child in self._children):
             return True
-        if not alive:
-            return False
         now = time.monotonic()
         if now - self._listened < _BEAT_SECONDS / 2:
             return False
@@ -510,17 +518,20 @@ def gathered(devices: int, accelerator: str) -> Iterator[Team]:
         children = [_spawn(place, rank) for rank in range(1, devices)]
     apart = dist.PrefixStore(f"plainfilm/{place.attempt}", store)  # type: ignore[attr-defined]
     team = _Together(place, apart, children)
+    in_order = False
     try:
         team.connect(accelerator)
         yield team
+        in_order = True
     except BaseException as error:
+        in_order = isinstance(error, Helped)
         if not (team.leads or isinstance(error, Helped)):
             team.confess(error)
         for child in children:
             child.kill()
         raise
     finally:
-        team.leave()
+        team.leave(in_order=in_order)
         torch.set_num_threads(threads)
 
 
