@@ -1,6 +1,13 @@
 """What every test stands on."""
 
+import os
 import signal
+import tempfile
+
+# What is kept between commands is kept away from the user's own, and from another run of the tests.
+if "PLAINFILM_CACHE" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="plainfilm-cache-", ignore_cleanup_errors=True)
+    os.environ["PLAINFILM_CACHE"] = _cache.name
 
 # A shell that starts the tests in the background has interrupts ignored, and every process below inherits that. The
 # tests of Ctrl-C are about plainfilm, not about that shell.

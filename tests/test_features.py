@@ -10,7 +10,8 @@ from torch import nn
 
 from plainfilm.data.augment import AugmentOptions
 from plainfilm.errors import ResourceError, TrainingError, UsageError
-from plainfilm.features import BATCH, FeatureCache, cache_folder, extract_features, run_features
+from plainfilm.features import BATCH, FeatureCache, extract_features, run_features
+from plainfilm.storage import cache_folder
 from plainfilm.training.batches import LabelledFeatures
 from plainfilm.training.logistic import PENALTIES, fit_logistic
 from plainfilm.training.options import TrainingOptions

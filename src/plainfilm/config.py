@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from plainfilm.abstention import AbstentionOptions
 from plainfilm.auditing.options import AuditOptions
 from plainfilm.data.augment import AugmentOptions
+from plainfilm.data.kept import Keeping
 from plainfilm.data.preprocessing import FittingOptions, IntensityOptions
 from plainfilm.data.sources import SourceOptions
 from plainfilm.data.splits import SplitOptions
@@ -24,6 +25,7 @@ from plainfilm.measures import EvaluationOptions, SubgroupOptions
 from plainfilm.models.options import ModelOptions
 from plainfilm.novelty import NoveltyOptions
 from plainfilm.operating import OperatingOptions
+from plainfilm.storage import cache_folder
 from plainfilm.tracking import TrackingOptions
 from plainfilm.training.options import TrainingOptions
 
@@ -35,6 +37,16 @@ class ReadingOptions(BaseModel):
 
     max_bad: int = Field(0, ge=0, description="Labelled files that may be unreadable before training refuses.")
     workers: int | None = Field(None, ge=0, le=256, description="Decoding processes; by default one per processor.")
+    keep_images: bool = Field(
+        True,
+        description="Keep decoded images in the user's cache folder, found by content, without names: what was read "
+        "once at one size is not decoded again.",
+    )
+
+    @property
+    def keeping(self) -> Keeping | None:
+        """Where decoded images are kept, if they are."""
+        return Keeping(cache_folder()) if self.keep_images else None
 
 
 class ReportOptions(BaseModel):

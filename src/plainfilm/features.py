@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -27,6 +26,7 @@ from plainfilm.data.pixels import PixelStore
 from plainfilm.data.table import Table
 from plainfilm.models.parts import pooled_features
 from plainfilm.progress import Progress, Silent
+from plainfilm.storage import cache_folder
 from plainfilm.team import ALONE, Team
 from plainfilm.training.batches import LabelledImages, epoch_seed
 from plainfilm.training.device import choose_device
@@ -170,13 +170,6 @@ def _opened(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
-
-
-def cache_folder() -> Path:
-    """Where features are kept: `PLAINFILM_CACHE`, or `plainfilm` in the user's cache folder."""
-    named = os.environ.get("PLAINFILM_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME")
-    return Path(named) if named else (Path(base) if base else Path.home() / ".cache") / "plainfilm"
 
 
 def extract_features(

@@ -20,6 +20,13 @@ TEMPORARY = ".tmp"
 MAX_MANIFEST_BYTES = 16 << 20
 
 
+def cache_folder() -> Path:
+    """Where decoded images and features are kept: `PLAINFILM_CACHE`, or `plainfilm` in the user's cache folder."""
+    named = os.environ.get("PLAINFILM_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME")
+    return Path(named) if named else (Path(base) if base else Path.home() / ".cache") / "plainfilm"
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file so that it is old or new at every instant, never half.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -10,14 +10,18 @@ import pandas as pd
 
 from plainfilm.data.fitting import Fit, Resample
 from plainfilm.data.grey import Channel
-from plainfilm.data.images import DecodeRecord, ImageLimits
+from plainfilm.data.images import DecodeRecord, ImageLimits, ImageRef
+from plainfilm.data.kept import Keeping, decoded_once
+from plainfilm.data.messages import Decoded
 from plainfilm.data.nifti.reading import is_axis
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.data.shares import decode_together
 from plainfilm.data.table import LeftOut, Listing, Table, free_name, printable
+from plainfilm.data.workers import Job
 from plainfilm.errors import DataError
 from plainfilm.progress import Progress, Silent
+from plainfilm.storage import cache_folder
 from plainfilm.team import ALONE, Team
 
 
@@ -30,6 +34,7 @@ def scan_listing(
     channel: Channel = "grey",
     limits: ImageLimits | None = None,
     workers: int | None = None,
+    keeping: Keeping | None = None,
     team: Team = ALONE,
     progress: Progress | None = None,
 ) -> tuple[Table, PixelStore | None]:
@@ -43,6 +48,8 @@ def scan_listing(
         channel: What of colour images is kept; hashes are then of that channel.
         limits: What a file may ask for before it is decoded.
         workers: Decoding processes; by default one per processor.
+        keeping: Where decoded images are kept, so that they are not decoded again; None keeps nothing, and a team of
+            several does not either.
         team: Processes of which each decodes its share.
         progress: Told after every image.
 
@@ -54,17 +61,22 @@ def scan_listing(
     records: list[DecodeRecord | None] = [None] * n_images
     refused: dict[int, LeftOut] = {}
     has_label = listing.rows["label"].notna().to_numpy()
-    with (progress or Silent()).task("reading images", n_images) as advance:
-        for decoded in decode_together(
+    job = Job(limits or ImageLimits(), size, fit, resample, channel)
+
+    def decode(refs: Sequence[ImageRef]) -> Iterator[Decoded]:
+        return decode_together(
             team,
-            listing.refs,
-            limits=limits or ImageLimits(),
+            refs,
+            limits=job.limits,
             size=size,
             fit=fit,
             resample=resample,
             channel=channel,
             workers=workers,
-        ):
+        )
+
+    with (progress or Silent()).task("reading images", n_images) as advance:
+        for decoded in decoded_once(keeping if team.size == 1 else None, listing.refs, job, decode):
             if decoded.record is None:
                 name = str(listing.rows["path"].iat[decoded.index])
                 code, detail = decoded.code or "IMG_UNREADABLE", decoded.detail or ""
@@ -118,6 +130,8 @@ def scan_as_prepared(
 ) -> tuple[Table, PixelStore]:
     """Decode every image of `listing` as a trained model takes it: its size, its fit, its window.
 
+    Images that a training or an audit has kept are not decoded again; none are added to them.
+
     Raises:
         DataError: With the code of the first refused file, or `PRD_NONE`, if not one image can be read.
     """
@@ -128,6 +142,7 @@ def scan_as_prepared(
         fit=preprocessing.fit,
         resample=preprocessing.resample,
         workers=workers,
+        keeping=Keeping(cache_folder(), writes=False),
         team=team,
         progress=progress,
     )

@@ -151,7 +151,10 @@ def audit_printed_report(
                 code="OPT_NO_DATA",
             )
         table, _ = scan_listing(
-            list_images(Path(data), options.source), workers=options.reading.workers, progress=progress
+            list_images(Path(data), options.source),
+            workers=options.reading.workers,
+            keeping=options.reading.keeping,
+            progress=progress,
         )
         tested = table.rows["split"] == "test"
         counts = dict(Counter(table.rows.loc[tested if tested.any() else slice(None), "label"].dropna()))
@@ -316,6 +319,7 @@ def _scanned(data: Path, options: RunOptions, progress: Progress) -> tuple[Table
         fit=options.fitting.fit,
         resample=options.fitting.resample,
         workers=options.reading.workers,
+        keeping=options.reading.keeping,
         progress=progress,
     )
     return table, readable_pixels(table, pixels)

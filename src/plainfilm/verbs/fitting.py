@@ -23,7 +23,7 @@ from plainfilm.progress import Progress
 from plainfilm.reporting import card
 from plainfilm.reporting.history import LiveHistory, write_history
 from plainfilm.runs import CHOOSING, Run
-from plainfilm.storage import make_folder
+from plainfilm.storage import cache_folder, make_folder
 from plainfilm.team import ALONE, Team, spread_tensors
 from plainfilm.tracking import UNTRACKED, Tracker
 from plainfilm.verbs.calibrating import calibrated
@@ -375,8 +375,6 @@ def _kept_features(options: RunOptions) -> Path | None:
     """Where the features of a frozen backbone are kept, if this training keeps them."""
     if not (options.training.trains_features and options.training.keep_features):
         return None
-    from plainfilm.features import cache_folder
-
     return cache_folder()
 
 
@@ -422,7 +420,7 @@ def _features(
     """What the frozen backbone makes of some images."""
     import torch
 
-    from plainfilm.features import cache_folder, extract_features
+    from plainfilm.features import extract_features
     from plainfilm.training.batches import LabelledFeatures
 
     backbone = _headed(model).backbone

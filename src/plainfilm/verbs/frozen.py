@@ -15,6 +15,7 @@ from plainfilm.data.pixels import PixelStore
 from plainfilm.data.preprocessing import Preprocessing
 from plainfilm.errors import PlainfilmError
 from plainfilm.progress import Progress
+from plainfilm.storage import cache_folder
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def frozen_backbone(
         return Frozen(reason=str(error).rstrip("."))
 
     def extract(images: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
-        from plainfilm.features import cache_folder, extract_features
+        from plainfilm.features import extract_features
         from plainfilm.training.batches import LabelledImages
 
         store = PixelStore(*images.shape)

@@ -32,7 +32,9 @@ def scan(
     options = options or RunOptions()
     with working_together(1, "cpu") as team:
         listing = list_images(Path(data), options.source)
-        table, _ = scan_listing(listing, workers=options.reading.workers, team=team, progress=progress)
+        table, _ = scan_listing(
+            listing, workers=options.reading.workers, keeping=options.reading.keeping, team=team, progress=progress
+        )
     if output is not None:
         write_text(Path(output), safe_csv(table.account()))
     return table

@@ -228,7 +228,10 @@ def plan(data: str | Path, options: RunOptions | None = None, *, progress: Progr
         table, _, divided, _ = prepare(Path(data), options, progress)  # as large as a training sees them
     else:
         table, _ = scan_listing(
-            list_images(Path(data), options.source), workers=options.reading.workers, progress=progress
+            list_images(Path(data), options.source),
+            workers=options.reading.workers,
+            keeping=options.reading.keeping,
+            progress=progress,
         )
         _check_bad(table, options.reading.max_bad)
         divided = split_table(table.rows, options.split)
@@ -254,6 +257,7 @@ def prepare(
         fit=options.fitting.fit,
         resample=options.fitting.resample,
         workers=options.reading.workers,
+        keeping=options.reading.keeping,
         team=team,
         progress=progress,
     )
