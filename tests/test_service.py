@@ -496,6 +496,19 @@ def test_who_hangs_up_leaves_nothing_behind(service):
     assert ("/predict", 500) not in service.door.counters.requests
 
 
+@pytest.mark.parametrize("method", ["HEAD", "POST", "GET"])
+@pytest.mark.parametrize("path", ["/predict", "/metadata", "/health", "/nothing"])
+def test_a_broken_body_is_refused_once_and_is_no_error_of_the_service(port, caplog, method, path):
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    said = raw(port, f"{head}zz\r\n".encode())
+
+    assert status_of(said) == 400
+    assert said.count(b"HTTP/1.1") == 1
+    assert said.endswith(b"\r\n\r\n") is (method == "HEAD")
+    time.sleep(0.1)
+    assert caplog.text == ""
+
+
 def test_nothing_is_written_anywhere(bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -90,6 +90,8 @@ class Door:
             except (Disconnected, asyncio.CancelledError):
                 raise
             except Exception as error:  # never a traceback, and never the words of data in a log
+                if isinstance(error.__cause__, Disconnected):  # starlette's word for it, once an answer had begun
+                    raise error.__cause__ from None
                 is_asked = bool(os.environ.get("PLAINFILM_TRACEBACK"))
                 logger.error("an error of plainfilm's own (%s)", type(error).__name__, exc_info=is_asked)
                 await reply.refuse(Refusal(500, "INTERNAL", "An error of plainfilm's own. Please report it."))

@@ -116,7 +116,9 @@ class BoundedProtocol(H11Protocol):
             head = h11.Response(
                 status_code=refusal.status, headers=list(headers.items()), reason=STATUS_PHRASES[refusal.status]
             )
-            for event in (head, h11.Data(data=content), h11.EndOfMessage()):
+            is_asked = self.conn.our_state is h11.SEND_RESPONSE  # else its head could not be read
+            has_body = not (is_asked and self.scope and self.scope["method"] == "HEAD")
+            for event in (head, *([h11.Data(data=content)] if has_body else []), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
