@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -66,10 +68,20 @@ def rival(python: str | None, module: str) -> str | None:
     return python
 
 
+def clock() -> float:
+    """Seconds by the clock; with `PROCESSOR_TIME=1`, those that this process and its ended children computed."""
+    if os.environ.get("PROCESSOR_TIME") != "1":
+        return time.perf_counter()
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
 def machine() -> str:
     """What the figures below it were measured on."""
     load = os.getloadavg()[0]
     return (
         f"{len(os.sched_getaffinity(0))} cores, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, "
-        f"Python {sys.version.split()[0]}; load average {load:.1f}"
+        f"Python {sys.version.split()[0]}, "
+        f"{torch.get_num_threads()} thread(s); load average {load:.1f}"
+        + ("; in seconds of processor time" if os.environ.get("PROCESSOR_TIME") == "1" else "")
     )
