@@ -1,7 +1,10 @@
 """The training loop on a network of a few hundred weights: what it learns, how it stops, how it goes on."""
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -395,6 +398,18 @@ def test_a_cpu_does_not_train_in_float16():
     assert caught.value.code == "DEV_PRECISION"
     assert choose_precision("auto", "cpu") in {"bf16-mixed", "32-true"}
     assert choose_precision("32-true", "cpu") == "32-true"
+
+
+def test_a_training_says_nothing_that_plainfilm_did_not_say(tmp_path):
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path; "
+        "from small_runs import fit_shapes; "
+        f"fit_shapes(Path({str(tmp_path)!r}), epochs=1, precision='bf16-mixed')"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_run_begun_with_another_version_says_so(tmp_path):

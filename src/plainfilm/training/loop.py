@@ -159,7 +159,9 @@ class _Training:
         team: Team,
     ) -> None:
         torch.set_num_threads(facts["threads"])
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would say the precision on every start
+        import lightning_fabric  # brings torch's compiler with it: seconds; and sets the level of its own log
+
+        logging.getLogger(lightning_fabric.__name__).setLevel(logging.WARNING)  # it would say the precision every time
         self._team = team
         self._fabric = team.fabric(
             accelerator=facts["device"], precision=facts["precision"], unused=options.unfreeze_epoch is not None
