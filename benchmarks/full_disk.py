@@ -182,7 +182,7 @@ def jobs(place: Path) -> list[Job]:
         # A perceptron has no maps for Grad-CAM.
         Job("explain", ("explain", str(trained), data, "--methods", "gradient", "--workers", "0", "-q", "-o", "{}")),
         Job("audit", ("audit", data, "--workers", "0", "-q", "-o", "{}")),
-        Job("report", ("report", "{}", "-q"), before=trained),
+        Job("report", ("report", "{}"), before=trained),
         Job(
             "train",
             ("train", data, "-o", "{}", *SMALL, *keep, "-q"),

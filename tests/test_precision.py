@@ -80,10 +80,10 @@ def test_honest_scores_of_few_patients_raise_no_alarm(patients):
 
     verdicts = [one.verdict for one in found]
     assert verdicts.count("FAIL") <= 1
-    assert verdicts.count("WARN") <= 3
+    assert verdicts.count("WARN") <= 1
     unsure = [one.sentence for one in found if one.verdict == "NOT ASSESSABLE"]
     assert unsure
-    assert all("so few patients cannot show whether that is chance" in sentence for sentence in unsure)
+    assert all("honest scores of so few patients can look like this" in sentence for sentence in unsure)
 
 
 def test_bold_scores_of_few_patients_are_still_noticed():

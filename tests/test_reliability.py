@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plainfilm.calibration import tempered
+from plainfilm.calibration import Bins, tempered
 from plainfilm.evaluation import evaluate_predictions
 from plainfilm.measures import Evaluation, EvaluationOptions
 from plainfilm.prediction import Predictions
@@ -102,3 +102,25 @@ def test_few_patients_get_no_figure():
 
     assert found.measure("calibration_slope", unit="patient").reason == "16 patients are needed"
     assert found.reliability == ()
+
+
+def test_honest_scores_look_far_off_as_often_as_they_should():
+    rng = np.random.default_rng(0)
+    score = rng.uniform(0.05, 0.95, size=(300, 40))
+    right = rng.random(score.shape) < score
+    found = [
+        Bins.equal_mass(one, was, np.arange(40)).chance(draws=200, seed=number)
+        for number, (one, was) in enumerate(zip(score, right, strict=True))
+    ]
+
+    assert 0.02 <= np.mean(np.array(found) < 0.05) <= 0.09
+    assert 0.4 <= np.mean(np.array(found) < 0.5) <= 0.6
+
+
+def test_bold_scores_seldom_look_so_by_chance_and_shared_patients_are_not_judged():
+    rng = np.random.default_rng(0)
+    right = rng.random(80) < 0.6
+    bold = Bins.equal_mass(rng.uniform(0.9, 0.99, 80), right, np.arange(80))
+
+    assert bold.chance() < 0.001
+    assert Bins.equal_mass(bold.score, right, np.arange(80) // 2).chance() is None

@@ -146,6 +146,23 @@ class Bins:
         """How many bins hold something."""
         return int(self.of_row.max()) + 1
 
+    def chance(self, *, draws: int = 2000, seed: int = 0) -> float | None:
+        """How often honest scores of as many patients look at least as far off, 0 to 1 (a p value).
+
+        What was right is drawn anew from the scores themselves, as if each meant what it says. None where a patient has
+        several rows: whether these would be right together, scores do not say.
+
+        References:
+            Bröcker and Smith, Weather and Forecasting 2007;22:651-661 (consistency resampling).
+        """
+        if len(np.unique(self.group)) < len(self.group):
+            return None
+        inside = np.equal.outer(self.of_row, np.arange(self.n)).astype(np.float64)
+        drawn = np.random.default_rng(seed).random((draws, len(self.score))) < np.clip(self.score, 0, 1)
+        far = np.abs((self.score - drawn) @ inside).sum(axis=1)
+        observed = np.abs((self.score - self.right) @ inside).sum()
+        return float((1 + (far >= observed - 1e-9).sum()) / (1 + draws))
+
     def error(self, weights: Floats | None = None) -> Floats:
         """Mean distance of the claimed from the observed share that is right, less what chance alone would give.
 

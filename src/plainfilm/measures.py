@@ -193,6 +193,7 @@ class Reliability:
         n_patients: Patients in each bin; images where patients are not known.
         answered: Share of rows answered when only the surest are, rising to 1.
         risk: Share of those that is wrong.
+        chance: How often honest scores of as many patients look as far off (p); None where rows share patients.
     """
 
     unit: Unit
@@ -204,6 +205,7 @@ class Reliability:
     n_patients: tuple[int, ...]
     answered: tuple[float, ...]
     risk: tuple[float, ...]
+    chance: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

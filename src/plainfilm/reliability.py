@@ -136,4 +136,5 @@ def _points(rows: Rows, bins: Bins, options: EvaluationOptions) -> Reliability:
         n_patients=tuple(n_patients.tolist()),
         answered=tuple(answered[thin].tolist()),
         risk=tuple(risk[thin].tolist()),
+        chance=bins.chance(seed=options.draw_seed) if rows.patients_known else None,
     )

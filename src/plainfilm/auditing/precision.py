@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from plainfilm.abstention import Abstention
-from plainfilm.auditing.findings import Finding, Picture, Verdict
+from plainfilm.auditing.findings import Finding, Picture, Verdict, p_in_words
 from plainfilm.auditing.silence import check_silence
 from plainfilm.measures import Evaluation, Gap, Measure, plural
 from plainfilm.prediction import Predictions
@@ -33,6 +33,9 @@ class PrecisionOptions(BaseModel):
     slope_high: float = Field(1.25, gt=0, description="Highest calibration slope that is no warning.*")
     error_warn: float = Field(0.05, gt=0, lt=1, description="Calibration error above which scores warn.*")
     error_fail: float = Field(0.1, gt=0, lt=1, description="Calibration error above which scores fail.*")
+    error_p: float = Field(
+        0.01, gt=0, lt=1, description="Below this p, honest scores would too seldom look as far off as these.*"
+    )
     gap_warn: float = Field(0.05, gt=0, lt=1, description="Gap between groups of patients that warns.*")
     gap_fail: float = Field(0.1, gt=0, lt=1, description="Gap that fails once its whole interval is beyond it.*")
 
@@ -158,33 +161,31 @@ def _few(evaluation: Evaluation) -> Finding:
 def _belief(evaluation: Evaluation, options: PrecisionOptions) -> Finding:
     unit = evaluation.units[-1]
     slope, error = (_of(evaluation, name, unit) for name in ("calibration_slope", "calibration_error"))
+    points = next((p for p in evaluation.reliability if p.unit == unit and p.of is None), None)
+    chance = None if points is None else points.chance
     rule = (
         f"PASS up to a calibration error of {options.error_warn:g}* with a slope of {options.slope_low:g} to "
-        f"{options.slope_high:g}*. Else FAIL above {options.error_fail:g}* once its interval is above "
-        f"{options.error_warn:g}; WARN once the whole interval of the error, or of the slope, is out of range; else "
-        "NOT ASSESSABLE: honest scores of so few patients do it too."
+        f"{options.slope_high:g}*. Else FAIL above {options.error_fail:g}* and WARN below, where honest scores of as "
+        f"many patients would seldom look so far off (p < {options.error_p:g}*); else NOT ASSESSABLE."
     )
     verdict: Verdict = "NOT ASSESSABLE"
     sentence = "Calibration was not measured." if error is None else f"Calibration is not given: {error.reason}."
     if error is not None and error.value is not None and error.low is not None and error.high is not None:
         sentence = f"Claimed certainty and the share that was right differ by {_shown(error)} on average"
-        surely, in_range = error.low > options.error_warn, True
+        in_range = True
         if slope is not None and slope.value is not None and slope.low is not None and slope.high is not None:
             bold = "too bold" if slope.value < 1 else "too timid"
             sentence += f"; slope {_shown(slope)}" + ("" if slope.low <= 1 <= slope.high else f": {bold}")
             in_range = options.slope_low <= slope.value <= options.slope_high
-            surely |= slope.high < options.slope_low or slope.low > options.slope_high
         sentence += f" ({error.counted})"
+        seldom = error.low > options.error_warn if chance is None else chance < options.error_p
         if error.value <= options.error_warn and in_range:
             verdict = "PASS"
-        elif error.value > options.error_fail and error.low > options.error_warn:
-            verdict = "FAIL"
-        elif surely:
-            verdict = "WARN"
+        elif seldom:
+            verdict = "FAIL" if error.value > options.error_fail else "WARN"
         else:
-            sentence += "; so few patients cannot show whether that is chance"
-        sentence += "."
-    points = next((p for p in evaluation.reliability if p.unit == unit and p.of is None), None)
+            sentence += "; honest scores of so few patients can look like this"
+        sentence += f" ({p_in_words(chance)})." if chance is not None and verdict != "PASS" else "."
     pictures = []
     if points is not None:
         from plainfilm.plots import reliability_plot
