@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test tests test-long check format bench bench-speed bench-recovery bench-audit bench-audit-cost bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http bench-pretrained bench-drift
+.PHONY: help demo test tests test-long check format bench bench-speed bench-recovery bench-audit bench-audit-cost bench-scan-cost bench-team bench-coverage bench-bridge kill fuzz bad-inputs injection full-disk bench-onnx bit-flips soak bench-dicom clean fuzz-http bench-pretrained bench-drift
 .DEFAULT_GOAL := help
 
 help:
@@ -17,7 +17,9 @@ help:
 	@echo "make bench-speed  training, prediction and decoding beside what else one would use (RIVALS=PYTHON); half an hour"
 	@echo "make bench-audit  faults planted in phantoms: does the audit find them, and keep quiet without; about an hour"
 	@echo "make bench-recovery  patients recovered from phantoms and from the real slices"
-	@echo "make bench-audit-cost  seconds and memory of an audit, from 1,000 to 100,000 images"
+	@echo "make bench-audit-cost  seconds and memory of an audit, from 1,000 to 100,000 images, and how they grow"
+	@echo "make bench-scan-cost  seconds, memory and disk of each image that is read; a minute"
+	@echo "make bench-team  one process beside two, and what a killed one costs; two minutes"
 	@echo "make bench-coverage  whether intervals hold the truth as often as they say; about ten minutes"
 	@echo "make bench-drift  how often batches of phantoms, changed or not, are called drifted; about five minutes"
 	@echo "make bench-bridge  DICOM images in over loopback, reports and overlays out"
@@ -88,6 +90,12 @@ bench-recovery: $(READY)
 
 bench-audit-cost: $(READY)
 	$(BIN)/python -m benchmarks.audit_cost --data ../shared/data/alzheimer-mri
+
+bench-scan-cost: $(READY)
+	$(BIN)/python -m benchmarks.scan_cost --workers 1
+
+bench-team: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.team
 
 bench-coverage: $(READY)
 	$(BIN)/python -m benchmarks.coverage

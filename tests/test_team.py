@@ -97,8 +97,9 @@ def test_their_history_is_that_of_one(alone, together):
         {"imbalance": "weights", "label_smoothing": 0.1, "devices": 3},
         {"imbalance": "sampler", "optimizer": "sgd", "learning_rate": 0.05, "loss": "focal"},
         {"batch_size": 64},  # more than there are: one batch, cut in two
+        {"tuning": "head", "head": "linear", "unfreeze_epoch": 1, "optimizer": "sgd", "learning_rate": 0.05},
     ],
-    ids=["weighted classes", "sampler", "one batch"],
+    ids=["weighted classes", "sampler", "one batch", "unfrozen later"],
 )
 def test_unequal_parts_and_classes_are_weighed_as_one_process_would(data, tmp_path, options):
     options = dict(options)
