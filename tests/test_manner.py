@@ -69,14 +69,16 @@ def test_a_manner_that_is_faster_beyond_doubt_is_taken_and_noted(monkeypatch):
     facts = settled()
 
     assert chosen(facts) == FULL
-    assert facts["probed"] == {"bf16-mixed, channels-last": 1000, "32-true, channels-last": 633.33} | {
-        "32-true, contiguous": 1000
+    least = round(950 / MARGIN, 2)
+    assert facts["probed"] == {
+        "bf16-mixed, channels-last": 1000,
+        "32-true, channels-last": least,
+        "32-true, contiguous": 1000,
     }
 
 
-def test_one_slow_round_is_not_enough(monkeypatch):
-    # The first two steps of a kind only prepare it.
-    clock(monkeypatch, {BFLOAT: (9.0, 1.0, 9.0, 9.0, 1.0), FULL: 1.0})
+def test_slow_rounds_are_not_enough_where_one_was_fast(monkeypatch):
+    clock(monkeypatch, {BFLOAT: (9.0, 9.0, 9.0, 9.0, 9.0, 1.0), FULL: 1.0})
 
     assert chosen(settled()) == BFLOAT
 
