@@ -249,6 +249,19 @@ def test_the_epoch_is_chosen_as_asked_and_the_first_of_equals_wins(choose, expec
     assert best_epoch(history, TrainingOptions(choose=choose)) == expected
 
 
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_weights_that_thaw_later_are_learnt_by_every_optimizer(name):
+    model = Discs()
+    optimizer = make_optimizer(model, TrainingOptions(tuning="head", unfreeze_epoch=1, optimizer=name))
+    before = model.features[0].weight.detach().clone()
+    for frozen in (True, False):
+        model.features.requires_grad_(not frozen)
+        optimizer.zero_grad()
+        model(torch.rand(4, 1, 16, 16)).square().sum().backward()
+        optimizer.step()
+        assert torch.equal(model.features[0].weight, before) is frozen
+
+
 def test_the_weights_are_those_of_the_chosen_epoch(tmp_path):
     whole = fit_shapes(tmp_path / "whole", schedule="constant", epochs=6, keep_checkpoints="all")
     short = fit_shapes(

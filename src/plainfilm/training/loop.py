@@ -321,7 +321,9 @@ def make_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
     if options.optimizer == "adam":
         return torch.optim.Adam(groups, lr=rate, fused=True)
     if options.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=options.momentum, nesterov=options.momentum > 0, fused=True)
+        # Fused, it cannot take weights in whose momentum begins later than that of others: those frozen at first.
+        fused = options.unfreeze_epoch is None
+        return torch.optim.SGD(groups, lr=rate, momentum=options.momentum, nesterov=options.momentum > 0, fused=fused)
     return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
