@@ -500,6 +500,8 @@ def gathered(devices: int, accelerator: str) -> Iterator[Team]:
 
     local_size = devices if place is None else place.local_size
     _check_devices(local_size, accelerator)
+    if accelerator == "cuda":  # what asks for no GPU by number gets that of this process
+        torch.cuda.set_device(0 if place is None else place.local_rank)
     hosts = place is None or (place.rank == 0 and not place.hosted)
     store = dist.TCPStore(  # type: ignore[attr-defined]
         "127.0.0.1" if place is None else place.address,
