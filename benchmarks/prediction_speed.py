@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--bundle", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -46,7 +47,7 @@ def main() -> None:
         return
     print(f"{machine()}, {asked.images} files\n")
     rows = []
-    for model in MODELS:
+    for model in asked.models:
         with tempfile.TemporaryDirectory() as place:
             bundle = Path(place) / "bundle"
             write_model(bundle, 128, model)

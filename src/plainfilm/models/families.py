@@ -132,7 +132,7 @@ def _resnet1d_patch() -> Architecture:
         input_size=128,
         source="Ilyassov (2024), section 3.2, He et al. (2015), arXiv 1512.03385, and Dosovitskiy et al. (2020), arXiv "
         "2010.11929, for the patches",
-        summary="As resnet1d, with a first layer over separate patches of 4x4: the quickest to train on a CPU.",
+        summary="As resnet1d, with a first layer over separate patches of 4x4: quicker to train on a CPU.",
     )
 
 
