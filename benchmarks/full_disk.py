@@ -146,7 +146,7 @@ def wrong_after(job: Job, place: Path, output: Path, name: str, limit: int, *, f
     elif target in kept:
         if target.is_file() and target.read_bytes() != kept[target]:
             yield "the old file is not what it was"
-    elif target.exists():
+    elif target.exists() and target.stat().st_size > limit:  # smaller, it is whole from an earlier writing of it
         yield "the file is there"
     if left := [path.name for path in output.parent.rglob("*.tmp")]:
         yield f"left {left}"
