@@ -27,8 +27,8 @@ def pool():
 
 
 def slow_png() -> bytes:
-    """49 million pixels, which take a good part of a second."""
-    return png(np.broadcast_to(np.arange(7_000, dtype=np.uint16) % 251, (7_000, 7_000)))
+    """49 million pixels of 16 bits, which take a good part of a second."""
+    return png(np.broadcast_to(np.arange(7_000, dtype=np.uint16) * 9, (7_000, 7_000)), depth=16)
 
 
 def test_images_from_many_threads_come_back_as_read_alone(pool):

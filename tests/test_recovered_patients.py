@@ -75,7 +75,7 @@ def test_patients_are_recovered_once_for_the_split_and_the_audit(slices, monkeyp
     for module in (recovering, leakage):
         monkeypatch.setattr(module, "recover_patients", counted)
     options = RunOptions.from_flat(SMALL | RECOVERED)
-    table, pixels, plan, recovered = training._prepare(slices[0], options, Silent())
+    table, pixels, plan, recovered = training.prepare(slices[0], options, Silent())
     look = training._first_look(table, pixels, plan, recovered, options, Silent())
 
     assert asked == [160]
