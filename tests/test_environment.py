@@ -257,7 +257,19 @@ def test_a_full_disk_ends_the_command_with_5_and_one_line(tmp_path, data):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\nsys.exit(run(sys.argv[1:]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "scan", str(data), "-q", "-o", str(tmp_path / "account.csv"), "--workers", "0"],
+        [
+            sys.executable,
+            "-c",
+            program,
+            "scan",
+            str(data),
+            "-q",
+            "-o",
+            str(tmp_path / "account.csv"),
+            "--workers",
+            "0",
+            "--no-keep-images",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -302,7 +314,7 @@ def test_a_process_that_dies_while_it_writes_a_checkpoint_loses_only_that(tmp_pa
     torn = tmp_path / "run" / "checkpoints" / "epoch-0002"
     assert sum(path.stat().st_size for path in torn.glob(".optimizer*.tmp")) == 1 << 20
 
-    resumed = train_small(data, tmp_path / "run", resume=True)
+    resumed = train_small(data, tmp_path / "run", resume=True, gallery=True)  # as the command began
 
     assert weights_hash(resumed) == weights_hash(train_small(data, tmp_path / "whole"))
     assert not list(resumed.folder.rglob("*.tmp"))
