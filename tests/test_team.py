@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from plainfilm import team as teams
 from plainfilm import verbs
 from plainfilm.errors import Interrupted, ResourceError, TrainingError, UsageError
 from plainfilm.progress import Silent
 from plainfilm.storage import read_json
-from plainfilm.team import ALONE, Place, Team, _Together, launched_place
+from plainfilm.team import ALONE, Place, Team, connected, launched_place
+from plainfilm.team.connected import Connected
 from small_runs import SIZES, Stopper, copy_data, settings, start, train_small, weights_hash, write_small_data
 
 # No batch norm, whose statistics are of each process's own part; batches that two cannot share evenly.
@@ -317,7 +317,7 @@ def test_torchrun_ends_when_one_of_its_processes_is_killed(data, tmp_path, rank)
 @on_linux
 @pytest.mark.long
 def test_a_process_that_stands_still_is_not_waited_for(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(teams, "COLLECTIVE_SECONDS", 5.0)
+    monkeypatch.setattr(connected, "COLLECTIVE_SECONDS", 5.0)
     before = set(children_of(os.getpid()))
 
     class Halting(Silent):
@@ -335,7 +335,7 @@ def test_a_process_that_stands_still_is_not_waited_for(data, tmp_path, monkeypat
 def test_what_ended_another_process_is_said_in_its_words():
     store = torch.distributed.HashStore()
     places = [Place(rank, 2, rank, 2, "127.0.0.1", 0) for rank in (0, 1)]
-    leader, helper = (_Together(place, store, []) for place in places)
+    leader, helper = (Connected(place, store, []) for place in places)
 
     helper.confess(TrainingError("The loss is no longer a number.", code="TRN_NOT_FINITE"))
 
@@ -345,8 +345,8 @@ def test_what_ended_another_process_is_said_in_its_words():
 
 
 def test_silence_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(teams, "SILENCE_SECONDS", 1.0)
-    leader = _Together(Place(0, 2, 0, 2, "127.0.0.1", 0), torch.distributed.HashStore(), [])
+    monkeypatch.setattr(connected, "SILENCE_SECONDS", 1.0)
+    leader = Connected(Place(0, 2, 0, 2, "127.0.0.1", 0), torch.distributed.HashStore(), [])
 
     with pytest.raises(ResourceError, match="gone or does not answer") as caught:
         leader.meet("somewhere")

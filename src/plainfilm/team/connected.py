@@ -1,8 +1,4 @@
-"""Several processes that do one job: the first leads, writes and speaks, the others do what it asks of them.
-
-They are started by torchrun, by SLURM's srun, or by the leader itself on its own machine. What they tell each other is
-JSON and raw numbers; nothing is pickled. One that is gone, or silent for minutes, ends the work with one sentence.
-"""
+"""A process that is connected to others, and notices when one of them is gone."""
 
 from __future__ import annotations
 
@@ -10,20 +6,19 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from plainfilm import errors
-from plainfilm.errors import Helped, PlainfilmError, ResourceError, UsageError
+from plainfilm.errors import PlainfilmError, ResourceError
+from plainfilm.team.members import Array, Team
+from plainfilm.team.place import Place
 
 if TYPE_CHECKING:
     import torch
@@ -35,170 +30,12 @@ COLLECTIVE_SECONDS = 600.0  # that one step together may take
 _BEAT_SECONDS = 2.0
 _POLL_SECONDS = 0.02
 _LEAVING_SECONDS = 20.0
-_OWN: Final = "PLAINFILM_TEAM"  # where a process that the leader started stands, as JSON
-_BOOT = "import sys; sys.path[:] = sys.argv[1:]; from plainfilm.verbs.helping import main; main()"
 _BROKEN = re.compile(
     r"gloo|nccl|connection|peer|socket|broken pipe|recv|time.?out|timed out|process group", re.IGNORECASE
 )
 
-Array = npt.NDArray[Any]
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where a process stands among the others.
-
-    Attributes:
-        rank: Its number; 0 leads.
-        size: How many there are.
-        local_rank: Its number on its machine, and so its GPU.
-        local_size: How many there are on its machine.
-        address: Host of the first.
-        port: On which they find each other.
-        hosted: Whether what started them also keeps that port open.
-        attempt: How often they were started again.
-        accelerator: What the leader that started this process computes on.
-    """
-
-    rank: int
-    size: int
-    local_rank: int
-    local_size: int
-    address: str
-    port: int
-    hosted: bool = False
-    attempt: int = 0
-    accelerator: str = ""
-
-
-def launched_place() -> Place | None:
-    """Where torchrun, srun or a leader put this process; None if it was started by itself.
-
-    Raises:
-        UsageError: `DEV_LAUNCHER` if what srun says cannot be.
-    """
-    if _OWN in os.environ:
-        return Place(**json.loads(os.environ[_OWN]))
-    if "TORCHELASTIC_RUN_ID" not in os.environ and "SLURM_NTASKS" not in os.environ:
-        return None
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-
-    own = os.environ.get
-    if TorchElasticEnvironment.detect():
-        found: Any = TorchElasticEnvironment()
-        local_size, hosted = int(own("LOCAL_WORLD_SIZE", "1")), own("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    elif own("SLURM_PROCID") is not None and int(own("SLURM_NTASKS", "1")) > 1 and SLURMEnvironment.detect():
-        try:
-            found = SLURMEnvironment(auto_requeue=False)
-        except RuntimeError as error:
-            raise UsageError(f"srun's tasks cannot be placed: {error}", code="DEV_LAUNCHER") from None
-        local_size, hosted = int(own("SLURM_NTASKS_PER_NODE", "1")), False
-    else:
-        return None
-    return Place(
-        found.global_rank(),
-        found.world_size(),
-        found.local_rank(),
-        local_size,
-        found.main_address,
-        found.main_port,
-        hosted,
-        int(own("TORCHELASTIC_RESTART_COUNT", "0")),
-    )
-
-
-def leads_here() -> bool:
-    """Whether this process is the one that writes and speaks."""
-    place = launched_place()
-    return place is None or place.rank == 0
-
-
-class Team:
-    """One of one or more processes that work together. Made by `gathered`; of one, nothing is exchanged.
-
-    Attributes:
-        rank: Number of this process.
-        size: How many there are.
-    """
-
-    def __init__(self) -> None:
-        self.rank, self.size = 0, 1
-
-    @property
-    def leads(self) -> bool:
-        """Whether this is the one that writes and speaks."""
-        return self.rank == 0
-
-    def own(self, n: int, *, rank: int | None = None) -> slice:
-        """The part of `n` things in a row that is this process's, or another's: the first ones may be longer by one."""
-        ends = np.cumsum([0, *(n // self.size + (number < n % self.size) for number in range(self.size))])
-        own = self.rank if rank is None else rank
-        return slice(int(ends[own]), int(ends[own + 1]))
-
-    def fabric(self, *, accelerator: str, precision: Any, unused: bool = False) -> Fabric:
-        """What puts a model on devices.
-
-        Args:
-            accelerator: Kind of device.
-            precision: What numbers are computed in.
-            unused: Whether some parameters get no gradient in some steps.
-        """
-        from lightning_fabric import Fabric  # brings torch's compiler with it: seconds
-
-        del unused
-        return Fabric(accelerator=accelerator, devices=1, precision=precision)
-
-    def ask(self, job: str, **facts: Any) -> None:
-        """Set the others to a job, if there are others; what is large follows by `spread`. Only the leader asks."""
-
-    def jobs(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What the leader asks for, one after the other, until it dismisses this process."""
-        return iter(())
-
-    def is_dismissed(self) -> bool:
-        """Whether the leader let this process go."""
-        return False
-
-    def agree(self, value: Any) -> Any:
-        """What the leader says, as JSON; whatever the others say."""
-        return value
-
-    def total(self, values: Sequence[float]) -> list[float]:
-        """Sums over all processes."""
-        return list(values)
-
-    def meet(self, what: str) -> None:
-        """Wait until all have come here, however long that takes, as long as they are alive."""
-
-    def join(self, value: Any) -> list[Any]:
-        """What each process says, as JSON, in their order."""
-        return [value]
-
-    def spread(self, array: Array | None, *, source: int = 0) -> Array:
-        """An array of one process, in all of them; the others give None."""
-        assert array is not None
-        return array
-
-    def alike(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Make the numbers of a model's buffers the leader's in all."""
-
-    @contextmanager
-    def apart(self, seed: int, device: torch.device) -> Iterator[None]:
-        """Random draws that differ between processes, and leave no trace in those that must be the same in all."""
-        del seed, device
-        yield
-
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """Turn what breaks where another process is gone into a sentence."""
-        yield
-
-
-ALONE = Team()
-
-
-class _Together(Team):
+class Connected(Team):
     """A process that is connected to others."""
 
     def __init__(self, place: Place, store: Any, children: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -477,99 +314,6 @@ class _Together(Team):
         )
 
 
-@contextmanager
-def gathered(devices: int, accelerator: str) -> Iterator[Team]:
-    """The processes that work together here: those that a launcher started, or `devices` on this machine.
-
-    In all but the first, what stands inside must do no more than what the first asks for.
-
-    Args:
-        devices: Processes wanted on this machine where no launcher started any.
-        accelerator: `cpu`, `cuda` or `mps`.
-
-    Raises:
-        UsageError: `DEV_TOO_MANY` for more processes than GPUs.
-        ResourceError: `DEV_PROCESS_LOST` if some do not come.
-    """
-    place = launched_place()
-    if (place is None and devices == 1) or (place is not None and place.size == 1):
-        yield ALONE
-        return
-    import torch
-    import torch.distributed as dist
-
-    local_size = devices if place is None else place.local_size
-    _check_devices(local_size, accelerator)
-    if accelerator == "cuda":  # what asks for no GPU by number gets that of this process
-        torch.cuda.set_device(0 if place is None else place.local_rank)
-    hosts = place is None or (place.rank == 0 and not place.hosted)
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        "127.0.0.1" if place is None else place.address,
-        0 if place is None else place.port,
-        devices if place is None else place.size,
-        is_master=hosts,
-        timeout=timedelta(seconds=START_SECONDS),
-        wait_for_workers=False,
-    )
-    threads = torch.get_num_threads()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, threads // local_size))
-    children: list[subprocess.Popen[bytes]] = []
-    if place is None:
-        place = Place(0, devices, 0, devices, "127.0.0.1", store.port, accelerator=accelerator)
-        children = [_spawn(place, rank) for rank in range(1, devices)]
-    apart = dist.PrefixStore(f"plainfilm/{place.attempt}", store)  # type: ignore[attr-defined]
-    team = _Together(place, apart, children)
-    in_order = False
-    try:
-        team.connect(accelerator)
-        yield team
-        in_order = True
-    except BaseException as error:
-        in_order = isinstance(error, Helped)
-        if not (team.leads or isinstance(error, Helped)):
-            team.confess(error)
-        for child in children:
-            child.kill()
-        raise
-    finally:
-        team.leave(in_order=in_order)
-        torch.set_num_threads(threads)
-
-
-def _check_devices(local_size: int, accelerator: str) -> None:
-    import torch
-
-    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(accelerator)
-    if there is not None and local_size > there:
-        raise UsageError(
-            f"{local_size} processes on this machine, and {there} '{accelerator}' devices. Take as many as there are, "
-            "or --device cpu.",
-            code="DEV_TOO_MANY",
-        )
-
-
-def _spawn(leader: Place, rank: int) -> subprocess.Popen[bytes]:
-    """Another process on this machine, which finds its modules where this one does."""
-    import torch
-
-    place = {**vars(leader), "rank": rank, "local_rank": rank}
-    heard = None if os.environ.get("PLAINFILM_TRACEBACK") else subprocess.DEVNULL
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT, *sys.path],
-            stdin=subprocess.DEVNULL,
-            stdout=heard,
-            stderr=heard,
-            env={**os.environ, _OWN: json.dumps(place), "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        )
-    except OSError as error:
-        raise ResourceError(
-            f"A process could not be started: {error.strerror}. Free memory or processes, or take fewer --devices.",
-            code="RES_WORKER",
-        ) from error
-
-
 def _environment(place: Place) -> Any:
     """The same for Fabric, which then starts no process and asks no variable."""
     from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -604,19 +348,3 @@ def _environment(place: Place) -> Any:
             return place.rank // place.local_size
 
     return Standing()
-
-
-def spread_tensors(team: Team, tensors: Mapping[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:
-    """Named tensors of the leader, in all processes, on the CPU."""
-    import torch
-
-    own = None if tensors is None else {name: value.detach().cpu() for name, value in tensors.items()}
-    names = team.agree(None if own is None else [(name, str(value.dtype)) for name, value in own.items()])
-    found = {}
-    for name, dtype in names:
-        kind = getattr(torch, dtype.removeprefix("torch."))
-        # As whole bytes: numpy has no name for bfloat16. A scalar has no bytes of its own to look at.
-        shape = team.agree(None if own is None else list(own[name].shape))
-        raw = None if own is None else own[name].contiguous().reshape(-1).view(torch.uint8).numpy()
-        found[name] = torch.from_numpy(team.spread(raw)).view(kind).reshape(shape)
-    return found
