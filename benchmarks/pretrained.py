@@ -2,7 +2,7 @@
 
     python -m benchmarks.pretrained ../shared/data ../shared/weights              frozen features, then the tables
     python -m benchmarks.pretrained ../shared/data ../shared/weights --tune chest 20      all layers trained, one size
-    python -m benchmarks.pretrained ../shared/data ../shared/weights --also pilot=weights/model.safetensors
+    python -m benchmarks.pretrained ../shared/data ../shared/weights --also ten=ten/model.safetensors --judged ten
 
 Five divisions of the patients into five folds (seeds 0 to 4): every patient is tested once under each, by a model that
 has seen some patients of each class (the size) from the other folds; which ones follows from seed, fold and size, and
@@ -47,6 +47,7 @@ from plainfilm.models.options import PRETRAINED
 from plainfilm.models.parts import pooled_features
 from plainfilm.models.shipped import ShippedFile
 from plainfilm.prediction import Predictions
+from plainfilm.storage import sha256_of
 from plainfilm.training.batches import LabelledImages
 from plainfilm.training.loop import fit
 from plainfilm.training.options import TrainingOptions
@@ -215,6 +216,7 @@ class Bench:
     weights: Path
     results: Path
     also: Mapping[str, Path]
+    judged: str = "pretrained"  # whose differences from the others are shown
 
     def beginning(self, model: str) -> tuple[str, str | None]:
         """Name of the network, and its weights."""
@@ -225,7 +227,10 @@ class Bench:
     def path(self, how: str, task: str, model: str, size: int | None, seed: int) -> Path:
         """The file of one result."""
         name, weights = self.beginning(model)
-        of = ShippedFile(name).recipe()["sha256"][:8] if weights == PRETRAINED else "0"
+        if weights == PRETRAINED:
+            of = ShippedFile(name).recipe()["sha256"][:8]
+        else:
+            of = sha256_of(self.also[model])[:8] if model in self.also else "0"
         return self.results / how / f"{task}-{model}-{of}-{size or 'all'}-{seed}.csv"
 
     def features(self, images: Images, model: str, seed: int) -> Floats:
@@ -266,10 +271,10 @@ class Bench:
             print(f"{task} {model} seed {seed}", flush=True)
 
     def tune(self, task: str, size: int | None) -> None:
-        """Both beginnings, turn by turn."""
+        """All beginnings of resnet1d, turn by turn."""
         images = Images.read(TASKS[task], self.data, TUNED_SIDE)
         for seed in SEEDS:
-            for model in ("scratch", "pretrained"):
+            for model in ("scratch", "pretrained", *self.also):
                 path = self.path("tuned", task, model, size, seed)
                 if path.exists():
                     continue
@@ -283,23 +288,23 @@ class Bench:
 
     def report(self, how: str) -> None:
         """One line for each task and size that is complete: areas, and differences with their intervals."""
-        models = ["scratch", "squeezenet", "pretrained", *self.also] if how == "frozen" else ["scratch", "pretrained"]
-        others = [model for model in models if model != "pretrained"]
-        print(f"\n{how}, ROC AUC over {len(SEEDS)} seeds\n")
+        models = ["scratch", *(["squeezenet"] if how == "frozen" else []), "pretrained", *self.also]
+        others = [model for model in models if model != self.judged]
+        print(f"\n{how}, ROC AUC over {len(SEEDS)} seeds; differences are those of {self.judged} from the others\n")
         print(f"| images | of each class | {' | '.join(models)} | {' | '.join(f'minus {m}' for m in others)} | count |")
         print("|---|---" + "|---" * (len(models) + len(others) + 1) + "|")
         for task, asked in TASKS.items():
             for size in SIZES:
                 found = {model: self._all_seeds(how, task, model, size) for model in models}
                 there = {model: kept for model, kept in found.items() if kept is not None}
-                if "pretrained" not in there:
+                if self.judged not in there:
                     continue
                 areas, differences = {}, {}
                 for model in there:
-                    if model == "pretrained":
+                    if model == self.judged:
                         continue
                     pair = [
-                        Contender(name=m, predictions=there[m], patients="documented") for m in (model, "pretrained")
+                        Contender(name=m, predictions=there[m], patients="documented") for m in (model, self.judged)
                     ]
                     compared = compare_predictions(
                         pair,
@@ -311,7 +316,7 @@ class Bench:
                     assert first.measure == "roc_auc"
                     differences[model] = f"{first.value:+.3f} ({first.low:+.3f} to {first.high:+.3f})"
                 cells = [*(areas.get(m, "") for m in models), *(differences.get(m, "") for m in others)]
-                count = f"{there['pretrained'].table['patient_id'].nunique()} patients"
+                count = f"{there[self.judged].table['patient_id'].nunique()} patients"
                 print(f"| {task} | {size or 'all'} | {' | '.join(cells)} | {count} |")
 
     def _all_seeds(self, how: str, task: str, model: str, size: int | None) -> Predictions | None:
@@ -347,6 +352,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--results", type=Path, default=Path("build/pretrained"))
     parser.add_argument("--also", action="append", default=[], metavar="NAME=FILE", help="other weights of resnet1d")
+    parser.add_argument("--judged", default="pretrained", help="whose differences are shown")
     parser.add_argument("--only", choices=["scratch", "squeezenet", "pretrained"], help="one model, frozen")
     parser.add_argument(
         "--tune", nargs=2, metavar=("TASK", "SIZE"), help="train all layers: a task, and 1 to 20 or all"
@@ -355,7 +361,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     also = {name: Path(file) for name, _, file in (text.partition("=") for text in asked.also)}
-    bench = Bench(asked.data, asked.weights, asked.results, also)
+    bench = Bench(asked.data, asked.weights, asked.results, also, asked.judged)
     if asked.tune is not None:
         bench.tune(asked.tune[0], None if asked.tune[1] == "all" else int(asked.tune[1]))
     elif not asked.tables:

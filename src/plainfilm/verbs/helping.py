@@ -11,7 +11,8 @@ from plainfilm.data.shares import help_decoding
 from plainfilm.errors import Helped, PlainfilmError
 from plainfilm.prediction import help_scoring
 from plainfilm.team import ALONE, Team, gathered, launched_place
-from plainfilm.verbs.fitting import help_featuring, help_fitting
+from plainfilm.verbs.fitting import help_fitting
+from plainfilm.verbs.head_fitting import help_featuring
 
 JOBS: dict[str, Callable[..., None]] = {"fit": help_fitting, "features": help_featuring, "scores": help_scoring}
 

@@ -46,7 +46,7 @@ from plainfilm.verbs.examining import (
     take_first_look,
     take_second_look,
 )
-from plainfilm.verbs.fitting import score_fold, train_fold
+from plainfilm.verbs.folds import score_fold, train_fold
 from plainfilm.verbs.frozen import frozen_backbone
 from plainfilm.verbs.gallery import example_explainer, heat_facts
 from plainfilm.verbs.helping import working_together

@@ -19,7 +19,7 @@ from plainfilm.runs import Run
 from plainfilm.storage import make_folder
 from plainfilm.team import ALONE, Team
 from plainfilm.verbs.examining import FirstLook
-from plainfilm.verbs.fitting import score_fold, train_fold
+from plainfilm.verbs.folds import score_fold, train_fold
 
 BY_PATIENT: Final = "by-patient"  # folder of the second training, in the run's own
 
