@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from plainfilm.bundle import BUNDLE_FILES, CARD, CONFIG
-from plainfilm.data.hub import HUB_ID, PREFIX
+from plainfilm.data.repositories import PREFIX, TIMEOUT_S, HubRepository
 from plainfilm.errors import BundleError, ResourceError
 
 logger = logging.getLogger(__name__)
 
 WANTED = [*BUNDLE_FILES, CARD]
-_TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True)
-class HubModel:
-    """A model on the Hugging Face hub.
+class HubModel(HubRepository):
+    """A model on the Hugging Face hub."""
 
-    Attributes:
-        repository: `owner/name`.
-        revision: Branch, tag or commit; None for the main branch.
-    """
-
-    repository: str
-    revision: str | None = None
-
-    def __str__(self) -> str:
-        return f"{PREFIX}{self.repository}" + (f"@{self.revision}" if self.revision else "")
-
-    @property
-    def cache_folder(self) -> str:
-        """The folder of this model in the hub's cache."""
-        return f"models--{self.repository.replace('/', '--')}"
+    WHAT, CACHED_AS = "model", "models"
 
 
 def parse_model_id(run: str | Path) -> HubModel:
@@ -44,12 +27,12 @@ def parse_model_id(run: str | Path) -> HubModel:
     Raises:
         BundleError: `BUN_HUB_ID` if it is neither.
     """
-    found = HUB_ID.fullmatch(str(run).removeprefix(PREFIX))
-    if found is None or ".." in str(run):
+    found = HubModel.read(str(run))
+    if found is None:
         raise BundleError(
             f"'{run}' is not the id of a model. Write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION.", code="BUN_HUB_ID"
         )
-    return HubModel(found["repository"], found["revision"])
+    return found
 
 
 def located(run: str | Path) -> Path:
@@ -76,10 +59,10 @@ def fetch_bundle(model: HubModel) -> Path:
         raise _not_fetched(model, "HF_HUB_OFFLINE is set")
     try:
         # Asked once first: the download itself retries a dead connection for about a minute.
-        hub.HfApi().model_info(model.repository, revision=model.revision, timeout=_TIMEOUT_S)
+        hub.HfApi().model_info(model.repository, revision=model.revision, timeout=TIMEOUT_S)
         place = Path(hub.snapshot_download(model.repository, revision=model.revision, allow_patterns=WANTED))
     except Exception as error:
-        raise _not_fetched(model, _reason(error)) from None
+        raise _not_fetched(model, model.silence(error)) from None
     if not (place / CONFIG).is_file():
         raise BundleError(f"{model} holds no bundle of plainfilm's.", code="BUN_MISSING")
     logger.info("%s: %s", model, place.name)
@@ -108,7 +91,7 @@ def push_files(
             revision=model.revision,
         )
     except Exception as error:
-        raise ResourceError(f"{model}: not pushed: {_reason(error)}.", code="RES_UPLOAD") from None
+        raise ResourceError(f"{model}: not pushed: {model.silence(error)}.", code="RES_UPLOAD") from None
     return str(done.oid)
 
 
@@ -125,23 +108,6 @@ def _from_cache(model: HubModel) -> Path | None:
     except (OSError, ValueError, hub.errors.HfHubHTTPError):  # absent or incomplete
         return None
     return found if (found / CONFIG).is_file() else None
-
-
-def _reason(error: Exception) -> str:
-    """Why the hub did nothing, in words."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return "its page asks for consent first; then set HF_TOKEN"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return "it has no such revision"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return "the hub has no such model; or it is private, and HF_TOKEN is not set"
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status in (401, 403):
-        return "the hub wants a token that may write there: set HF_TOKEN"
-    # The network's own exceptions come from a library that differs between versions of the hub's.
-    return f"the hub could not be used ({type(error).__name__})"
 
 
 def _not_fetched(model: HubModel, reason: str) -> ResourceError:

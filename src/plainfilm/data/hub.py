@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import logging
-import re
-from dataclasses import dataclass
 from pathlib import Path
 
+from plainfilm.data.repositories import PREFIX, TIMEOUT_S, HubRepository
 from plainfilm.errors import DataError, PlainfilmError, ResourceError
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "hf:"
 SHARDS = "*.parquet"
 CONVERTED = "refs/convert/parquet"  # where the hub keeps its own parquet copy of data sets in other formats
 
-_TIMEOUT_S = 10.0
-HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
 
+class HubDataset(HubRepository):
+    """A data set on the Hugging Face hub."""
 
-@dataclass(frozen=True)
-class HubDataset:
-    """A data set on the Hugging Face hub.
-
-    Attributes:
-        repository: `owner/name`.
-        revision: Branch, tag or commit; None for the main branch.
-    """
-
-    repository: str
-    revision: str | None = None
-
-    def __str__(self) -> str:
-        return f"{PREFIX}{self.repository}" + (f"@{self.revision}" if self.revision else "")
-
-    @property
-    def cache_folder(self) -> str:
-        """The folder of this data set in the hub's cache."""
-        return f"datasets--{self.repository.replace('/', '--')}"
+    WHAT, CACHED_AS = "data set", "datasets"
 
 
 def is_hub_id(data: str | Path) -> bool:
@@ -51,12 +31,12 @@ def parse_hub_id(data: str | Path) -> HubDataset:
     Raises:
         DataError: `TAB_HUB_ID` if it is neither.
     """
-    found = HUB_ID.fullmatch(str(data).removeprefix(PREFIX))
-    if found is None or ".." in str(data):
+    found = HubDataset.read(str(data))
+    if found is None:
         raise DataError(
             f"'{data}' is not the id of a data set. Write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION.", code="TAB_HUB_ID"
         )
-    return HubDataset(found["repository"], found["revision"])
+    return found
 
 
 def fetch_dataset(dataset: HubDataset, *, folder: Path | None = None) -> Path:
@@ -82,7 +62,7 @@ def fetch_dataset(dataset: HubDataset, *, folder: Path | None = None) -> Path:
         raise _not_fetched(dataset, "HF_HUB_OFFLINE is set")
     try:
         # Asked once first: the download itself retries a dead connection for about a minute.
-        found = hub.HfApi().dataset_info(dataset.repository, revision=dataset.revision, timeout=_TIMEOUT_S)
+        found = hub.HfApi().dataset_info(dataset.repository, revision=dataset.revision, timeout=TIMEOUT_S)
         _check_shards(dataset, [file.rfilename for file in found.siblings or []])
         fetched = hub.snapshot_download(
             dataset.repository,
@@ -94,7 +74,7 @@ def fetch_dataset(dataset: HubDataset, *, folder: Path | None = None) -> Path:
     except PlainfilmError:
         raise
     except Exception as error:
-        raise _not_fetched(dataset, _reason(error)) from None
+        raise _not_fetched(dataset, dataset.silence(error)) from None
     logger.info("%s: %s", dataset, Path(fetched).name)
     return Path(fetched)
 
@@ -127,20 +107,6 @@ def _check_shards(dataset: HubDataset, names: list[str]) -> None:
         else f"The hub may keep a copy that has: try {PREFIX}{dataset.repository}@{CONVERTED}."
     )
     raise DataError(f"{dataset} has no parquet files. {way}", code="TAB_NO_SHARDS")
-
-
-def _reason(error: Exception) -> str:
-    """Why the hub gave nothing, in words."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return "its page asks for consent first; then set HF_TOKEN"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return "it has no such revision"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return "the hub has no such data set; or it is private, and HF_TOKEN is not set"
-    # The network's own exceptions come from a library that differs between versions of the hub's.
-    return f"the hub could not be used ({type(error).__name__})"
 
 
 def _not_fetched(dataset: HubDataset, reason: str) -> ResourceError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plainfilm.bundle import ONNX, find_bundles, load_bundle, load_reference, put_onnx
-from plainfilm.data.hub import PREFIX
+from plainfilm.data.repositories import PREFIX
 from plainfilm.data.scanning import scan_as_prepared
 from plainfilm.data.sources import SourceOptions, list_images
 from plainfilm.errors import UsageError
