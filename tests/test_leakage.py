@@ -273,7 +273,7 @@ def test_the_order_of_files_tells_how_many_patients_there_are(names, lag, tmp_pa
     options = {"patients": 24, "images_per_patient": 8, "file_names": names}
     subject = phantom_subject(tmp_path / "set", **options)
 
-    peaks = lag_peaks(thumbnails(subject.pixels, 32), subject.rows["path"].to_numpy(), subject.rows["label"].to_numpy())
+    peaks = lag_peaks(subject.pixels, subject.rows["path"].to_numpy(), subject.rows["label"].to_numpy())
 
     assert [peak.lag for peak in peaks] == [lag, lag]
     assert all(peak.height > 10 for peak in peaks)
@@ -282,7 +282,7 @@ def test_the_order_of_files_tells_how_many_patients_there_are(names, lag, tmp_pa
 def test_shuffled_files_tell_nothing(tmp_path):
     subject = phantom_subject(tmp_path / "set", patients=24, images_per_patient=8, file_names="shuffled")
 
-    peaks = lag_peaks(thumbnails(subject.pixels, 32), subject.rows["path"].to_numpy(), subject.rows["label"].to_numpy())
+    peaks = lag_peaks(subject.pixels, subject.rows["path"].to_numpy(), subject.rows["label"].to_numpy())
 
     assert all(peak.height < 10 for peak in peaks)
 

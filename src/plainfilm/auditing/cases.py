@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ from plainfilm.auditing.subject import Subject
 from plainfilm.measures import PatientSource, plural
 from plainfilm.metrics import Bools, Ints
 
+FIRST = 100  # patients of every class that come before all others where not all can be looked at
 WHOSE: dict[PatientSource, str] = {
     "documented": "",
     "recovered": " Patients were recovered from the pixels.",
@@ -30,6 +31,7 @@ class Cases:
         classes: Names, sorted.
         left_out: Classes with too few patients.
         patients: How patients are known.
+        drawn_from: How many images these were drawn from; 0 where all are there.
     """
 
     rows: Ints
@@ -38,6 +40,7 @@ class Cases:
     classes: tuple[str, ...]
     left_out: tuple[str, ...]
     patients: PatientSource
+    drawn_from: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,7 +65,13 @@ class Cases:
     def remarks(self) -> str:
         """What a reader should know of the patients and classes; begins with a space, or empty."""
         small = f" Left out, with too few patients: {', '.join(self.left_out)}." if self.left_out else ""
-        return WHOSE[self.patients] + small
+        return WHOSE[self.patients] + small + self.drawn_remark
+
+    @property
+    def drawn_remark(self) -> str:
+        """What they were drawn from; begins with a space, or empty."""
+        whose = "They" if self.patients == "unknown" else "Whole patients"
+        return f" {whose} were drawn from {plural(self.drawn_from, 'image')}." if self.drawn_from else ""
 
     @cached_property
     def class_of_group(self) -> Ints:
@@ -80,13 +89,30 @@ class Cases:
             classes=self.classes,
             left_out=self.left_out,
             patients=self.patients,
+            drawn_from=self.drawn_from,
         )
 
     def sampled(self, most: int, *, seed: int) -> Cases:
         """Whole patients in random order, as many as make no more than `most` images; itself where it is no larger."""
         if len(self) <= most:
             return self
+        return self._first_of(np.random.default_rng(seed).permutation(self.n_patients), most)
+
+    def drawn(self, most: int, *, seed: int) -> Cases:
+        """As `sampled`, but patients of every class come first, so that rare classes stay; a finding says so."""
+        if len(self) <= most:
+            return self
         order = np.random.default_rng(seed).permutation(self.n_patients)
+        place = np.argsort(order)
+        turn = np.full(self.n_patients, FIRST)
+        for code in range(len(self.classes)):
+            own = np.unique(self.group[self.y == code])
+            own = own[np.argsort(place[own])][:FIRST]
+            turn[own] = np.minimum(turn[own], np.arange(len(own)))
+        chosen = self._first_of(order[np.argsort(turn[order], kind="stable")], most)
+        return replace(chosen, drawn_from=len(self))
+
+    def _first_of(self, order: Ints, most: int) -> Cases:
         kept = order[np.cumsum(np.bincount(self.group)[order]) <= most]
         return self.where(np.isin(self.group, kept))
 

@@ -184,7 +184,7 @@ def _rivals(subject: Subject, tested: Tested, recipe: ProbeOptions) -> dict[str,
     parts = parts_of(train & ~test, test, cases.group, cases.y, folds=recipe.probe_folds, seed=recipe.probe_seed)
     named: dict[str, Ints] = {}
     if subject.pixels is not None:
-        thumbs = thumbnails(subject.pixels, THUMBNAIL)[cases.rows]
+        thumbs = thumbnails(subject.pixels, THUMBNAIL, cases.rows)
         nearest = nearest_images(unit_vectors(thumbs), parts)
         named["the nearest image"] = np.where(nearest >= 0, cases.y[nearest], -1)
         small = pooled(thumbs, LINEAR_SIDE).reshape(len(thumbs), -1)

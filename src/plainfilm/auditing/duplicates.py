@@ -14,8 +14,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from plainfilm.auditing.findings import p_in_words
-from plainfilm.auditing.neighbours import BLOCK, N_TURNS, nearest_neighbours, turned
-from plainfilm.auditing.thumbnails import thumbnails, unit_vectors
+from plainfilm.auditing.neighbours import BLOCK, N_TURNS, Small, nearest_neighbours, turned
+from plainfilm.auditing.thumbnails import thumbnails, to_compare, unit_vectors
 from plainfilm.data.pixels import PixelStore
 from plainfilm.progress import Progress, Silent
 
@@ -122,7 +122,7 @@ def near_duplicates(
     if len(pixels) < 2:
         nothing = np.empty(0, dtype=np.intp)
         return Pairs(one=nothing, other=nothing, turn=nothing, correlation=nothing.astype(np.float32), complete=True)
-    small = thumbnails(pixels, SIDE_NOMINATING)
+    small = to_compare(pixels, SIDE_NOMINATING, most_exact=most_exact)
     floor = 1 - WIDER * (1 - options.near_correlation)
     if len(pixels) <= most_exact:
         one, other, complete = _every_pair(small, floor, options.near_most, progress)
@@ -146,7 +146,7 @@ def near_duplicates(
     return pairs.where(pairs.correlation >= floor)
 
 
-def _every_pair(small: Floats32, floor: float, most: int, progress: Progress) -> tuple[Ints, Ints, bool]:
+def _every_pair(small: Small, floor: float, most: int, progress: Progress) -> tuple[Ints, Ints, bool]:
     """Pairs whose thumbnails reach the floor at any turn, the smaller row number first."""
     found: list[tuple[Ints, Ints]] = []
     n_found = 0
@@ -162,7 +162,7 @@ def _every_pair(small: Floats32, floor: float, most: int, progress: Progress) ->
     return one[:most], other[:most], n_found <= most
 
 
-def _blocks_above(small: Floats32, floor: float) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+def _blocks_above(small: Small, floor: float) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
     """Blocks of rows against all later images: which pairs reach the floor at any turn.
 
     Turning one image of a pair is as good as turning back the other, so each pair is looked at once.
@@ -177,7 +177,7 @@ def _blocks_above(small: Floats32, floor: float) -> Iterator[tuple[int, npt.NDAr
         yield start, np.triu(best >= floor, 1)
 
 
-def _by_index(small: Floats32, floor: float, seed: int, progress: Progress) -> tuple[Ints, Ints]:
+def _by_index(small: Small, floor: float, seed: int, progress: Progress) -> tuple[Ints, Ints]:
     """The same from the nearest images of each that an index gives, the nearest first."""
     near = nearest_neighbours(small, k=INDEXED, turns=True, most_exact=0, seed=seed, progress=progress)
     row, column = np.nonzero(near.distance <= 1 - floor)
@@ -188,7 +188,7 @@ def _by_index(small: Floats32, floor: float, seed: int, progress: Progress) -> t
     return one, other
 
 
-def _best_turn(images: Floats32, others: Floats32) -> Ints:
+def _best_turn(images: Small, others: Small) -> Ints:
     """`(n,)` the turn of each image that is most like the other one."""
     against = unit_vectors(others)
     correlation = [np.einsum("nd,nd->n", unit_vectors(turned(images, turn)), against) for turn in range(N_TURNS)]

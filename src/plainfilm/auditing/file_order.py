@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plainfilm.auditing.thumbnails import unit_vectors
+from plainfilm.auditing.thumbnails import thumbnails, unit_vectors
+from plainfilm.data.pixels import PixelStore
 
+SIDE = 32  # of the small copies
 FEWEST = 20  # images of a class, for a spectrum to be looked at
 MOST = 20_000  # images of a class that are looked at, the first in order
 FEATURES = 64  # transformed together, to bound memory
@@ -34,13 +36,11 @@ class LagPeak:
     n_images: int
 
 
-def lag_peaks(
-    images: npt.NDArray[np.float32], paths: npt.NDArray[np.object_], labels: npt.NDArray[np.object_]
-) -> list[LagPeak]:
+def lag_peaks(pixels: PixelStore, paths: npt.NDArray[np.object_], labels: npt.NDArray[np.object_]) -> list[LagPeak]:
     """The highest peak of each class: lag 1 for stacks in order, the number of patients for slices dealt in turn.
 
     Args:
-        images: `(n, side, side)` thumbnails.
+        pixels: The images; small copies are compared.
         paths: Name of each file; numbers in it count as numbers.
         labels: Class of each, None where unknown.
     """
@@ -49,7 +49,7 @@ def lag_peaks(
         own = np.array([index for index, name in enumerate(labels) if name is not None and str(name) == label])
         if len(own) >= FEWEST:
             ordered = sorted(own.tolist(), key=lambda index: _natural(str(paths[index])))[:MOST]
-            peaks.append(_highest(unit_vectors(images[ordered]), label))
+            peaks.append(_highest(unit_vectors(thumbnails(pixels, SIDE, np.array(ordered))), label))
     return peaks
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from plainfilm import metrics
 from plainfilm.auditing.appearance import blurred_features, grey_histograms
-from plainfilm.auditing.cases import Cases, cases_of
+from plainfilm.auditing.cases import Cases
 from plainfilm.auditing.findings import Finding
 from plainfilm.auditing.probing import (
     Design,
@@ -19,6 +19,7 @@ from plainfilm.auditing.probing import (
     interval_of,
     make_design,
     patient_confusions,
+    probed_cases,
     resampled,
     run_probe,
 )
@@ -62,7 +63,7 @@ def check_held_out_sites(subject: Subject, probing: ProbeOptions | None = None) 
         "can share a shortcut that the next hospital does not have.",
     }
     columns = site_columns(subject.rows)
-    cases = cases_of(subject, min_patients=recipe.probe_patients)
+    cases = probed_cases(subject, recipe)
     why = ""
     if subject.pixels is None or not subject.knows_patients:
         why = "images of known patients are needed"
@@ -82,7 +83,7 @@ def check_held_out_sites(subject: Subject, probing: ProbeOptions | None = None) 
             sentence=f"Not assessable: fewer than two sites of column '{column}' have {recipe.probe_patients} patients "
             "of each class.",
         )
-    thumbs = thumbnails(subject.pixels.take(cases.rows), SIDE)
+    thumbs = thumbnails(subject.pixels, SIDE, cases.rows)
     features = np.column_stack([blurred_features(thumbs), grey_histograms(subject.pixels, cases.rows, thumbs)])
     design = make_design(cases, recipe)
     inside = run_probe(features, cases, replace(design, labels=design.labels[:1]), recipe)

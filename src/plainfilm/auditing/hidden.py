@@ -16,6 +16,7 @@ from plainfilm.auditing.leakage_options import LeakageOptions
 from plainfilm.auditing.patients import LIMITS, RecoveredPatients
 from plainfilm.auditing.subject import Ints, Subject
 from plainfilm.auditing.thumbnails import thumbnails
+from plainfilm.data.pixels import PixelStore
 from plainfilm.measures import plural
 
 SIDE = 32  # of the thumbnails the rules look at
@@ -48,8 +49,7 @@ def check_hidden_patients(subject: Subject, recovered: RecoveredPatients | None,
         return Finding(**facts, verdict="NOT ASSESSABLE", sentence="Not assessable: there are no images.")
     documented = subject.knows_patients and subject.patients == "documented"
     group = subject.group if documented else recovered.group
-    small = thumbnails(subject.pixels, SIDE)
-    peaks = lag_peaks(small, subject.rows["path"].to_numpy(), subject.rows["label"].to_numpy())
+    peaks = lag_peaks(subject.pixels, subject.rows["path"].to_numpy(), subject.rows["label"].to_numpy())
     regular = [peak for peak in peaks if peak.height > options.lag_deviations]
     details = _recovery_details(recovered) | {"file_order": [asdict(peak) for peak in peaks]}
     if not documented and not recovered.found:
@@ -63,7 +63,7 @@ def check_hidden_patients(subject: Subject, recovered: RecoveredPatients | None,
             details=details,
         )
     told = [] if documented else _on_order(regular)
-    gap = _gap(subject, small, group, options)
+    gap = _gap(subject, subject.pixels, group, options)
     divides = _divides(subject, group)
     worst = None if gap is None else max(gap.nn.gap.low, gap.ridge.gap.low)
     verdict = _verdict(divides, worst, options)
@@ -97,7 +97,7 @@ def _codes(subject: Subject, mask: npt.NDArray[np.bool_]) -> Ints:
     return np.unique(subject.split[mask].astype(str), return_inverse=True)[1].astype(np.intp)
 
 
-def _gap(subject: Subject, small: npt.NDArray[np.float32], group: Ints, options: LeakageOptions) -> LeakGap | None:
+def _gap(subject: Subject, pixels: PixelStore, group: Ints, options: LeakageOptions) -> LeakGap | None:
     """The rules on the test images of a split that divides patients; else on all images."""
     usable = (subject.y >= 0) & (group >= 0)
     if usable.sum() > MOST_IMAGES:
@@ -111,7 +111,7 @@ def _gap(subject: Subject, small: npt.NDArray[np.float32], group: Ints, options:
         if not asked.any() or not pool.any():
             asked = pool = None
     return leak_gap(
-        small[usable],
+        thumbnails(pixels, SIDE, np.flatnonzero(usable)),
         subject.y[usable],
         group[usable],
         asked=asked,

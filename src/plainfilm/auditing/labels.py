@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from plainfilm.auditing.appearance import grey_histograms, pooled
 from plainfilm.auditing.baselines import linear_scores, parts_of
-from plainfilm.auditing.cases import Cases, cases_of
+from plainfilm.auditing.cases import Cases
 from plainfilm.auditing.findings import Finding, Picture, Verdict
 from plainfilm.auditing.predicted import tested_of
-from plainfilm.auditing.probing import Probed, ProbeOptions, make_design, run_probe
+from plainfilm.auditing.probing import Probed, ProbeOptions, make_design, probed_cases, run_probe
 from plainfilm.auditing.subject import Subject
 from plainfilm.auditing.thumbnails import thumbnails
 from plainfilm.measures import plural
@@ -80,7 +80,7 @@ def check_labels(
         "foresees are as far on the wrong side as their class usually is on the right one (Poisson, "
         f"p < {options.doubt_p:g}*). Never FAIL."
     )
-    cases = cases_of(subject, min_patients=recipe.probe_patients)
+    cases = probed_cases(subject, recipe)
     conflicts = conflicting_duplicates(subject)
     n_conflicts = int(conflicts["images_against_the_majority"].sum()) if len(conflicts) else 0
     probed = _asked(subject, cases, recipe)
@@ -173,7 +173,7 @@ def _asked(subject: Subject, cases: Cases, recipe: ProbeOptions) -> tuple[Floats
     """Class scores `(n, K)` of each image from the folds that did not see its patient, and how good they are."""
     if subject.pixels is None or len(cases.classes) < 2:
         return None
-    thumbs = thumbnails(subject.pixels, THUMBNAIL)[cases.rows]
+    thumbs = thumbnails(subject.pixels, THUMBNAIL, cases.rows)
     small = pooled(thumbs, SIDE).reshape(len(thumbs), -1)
     features = np.column_stack([small, grey_histograms(subject.pixels, cases.rows, thumbs)])
     probed = run_probe(features, cases, make_design(cases, recipe), recipe)

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from plainfilm.auditing.findings import p_in_words
-from plainfilm.auditing.neighbours import Neighbours, nearest_neighbours, need_turns
-from plainfilm.auditing.thumbnails import thumbnails
+from plainfilm.auditing.neighbours import BLOCK, Neighbours, nearest_neighbours, need_turns
+from plainfilm.auditing.thumbnails import to_compare
 from plainfilm.data.pixels import PixelStore
 from plainfilm.measures import plural
 from plainfilm.progress import Progress
@@ -159,7 +159,16 @@ def recover_patients(
     if len(pixels) < FEWEST_IMAGES:
         reason = f"{plural(len(pixels), 'image')} are too few to tell a pattern from chance."
         return RecoveredPatients(outcome="none", group=nothing, reason=reason)
-    small = thumbnails(pixels, options.side)
+    near = _near(pixels, options, progress)
+    tree = _Tree.of(near)
+    found = replace(_recovered(tree, _contrast(near), options), turned=near.turns, exact=near.exact)
+    if labels is None or found.floor is None:
+        return found
+    return _checked(found, tree.links(1 - found.floor), labels, options)
+
+
+def _near(pixels: PixelStore, options: RecoveryOptions, progress: Progress | None) -> Neighbours:
+    small = to_compare(pixels, options.side, most_exact=options.most_exact)
     turns = need_turns(
         small,
         contrast=options.contrast,
@@ -167,7 +176,7 @@ def recover_patients(
         sample=options.turned_sample,
         seed=options.seed,
     )
-    near = nearest_neighbours(
+    return nearest_neighbours(
         small,
         k=options.neighbours,
         turns=turns,
@@ -175,11 +184,6 @@ def recover_patients(
         seed=options.seed,
         progress=progress,
     )
-    tree = _Tree.of(near)
-    found = replace(_recovered(tree, _contrast(near), options), turned=turns, exact=near.exact)
-    if labels is None or found.floor is None:
-        return found
-    return _checked(found, tree.links(1 - found.floor), labels, options)
 
 
 # --- groups at every floor ----------------------------------------------------------------------------------
@@ -199,11 +203,8 @@ class _Tree:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import minimum_spanning_tree
 
-        n, k = near.index.shape
-        rows = np.repeat(np.arange(n), k)
-        # Both directions, each pair once: an entry given twice would be added up.
-        pair = np.unique(np.sort(np.column_stack([rows, near.index.ravel()]), axis=1), axis=0, return_index=True)
-        (one, other), distance = pair[0].T, near.distance.ravel()[pair[1]].astype(np.float64)
+        n = len(near.index)
+        one, other, distance = _pairs(near)
         tree = minimum_spanning_tree(coo_array((distance, (one, other)), shape=(n, n)).tocsr()).tocoo()
         order = np.argsort(tree.data, kind="stable")
         return _Tree(n, tree.row[order].astype(np.intp), tree.col[order].astype(np.intp), tree.data[order])
@@ -228,6 +229,20 @@ class _Tree:
         edges = np.log([low, *inside, high])
         widest = int(np.diff(edges).argmax())
         return float(np.exp((edges[widest] + edges[widest + 1]) / 2))
+
+
+def _pairs(near: Neighbours) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer], npt.NDArray[np.floating]]:
+    """Every pair of neighbours once, the smaller row number first, with the distance that this one's row gives."""
+    parts = []
+    for start in range(0, len(near.index), BLOCK):
+        other = near.index[start : start + BLOCK]
+        own = np.arange(start, start + len(other))[:, None]
+        again = (other < own) & (near.index[other] == own[:, :, None]).any(axis=2)  # an entry given twice is added up
+        row, column = np.nonzero((other != own) & ~again)
+        ends = np.sort(np.column_stack([own[row, 0], other[row, column]]), axis=1).astype(np.int32)
+        parts.append((ends[:, 0], ends[:, 1], near.distance[start : start + BLOCK][row, column]))
+    one, other, distance = (np.concatenate([part[side] for part in parts]) for side in range(3))
+    return one, other, distance.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -289,10 +304,10 @@ def _stable_range(tree: _Tree, options: RecoveryOptions) -> tuple[float, float]:
     from sklearn.metrics import adjusted_rand_score
 
     best = (0.0, 0.0)
-    runs: list[tuple[float, Ints]] = []  # ranges that are still growing: where each began, and its groups
+    runs: list[tuple[float, npt.NDArray[np.int32]]] = []  # ranges still growing: where each began, its groups
     for distance, groups in _usable(tree, options):
         runs = [(d, g) for d, g in runs if adjusted_rand_score(g, groups) >= options.agreement]
-        runs.append((distance, groups))
+        runs.append((distance, groups.astype(np.int32)))
         start = runs[0][0]
         if not best[0] or distance / start > best[1] / best[0] * (1 + 1e-9):
             best = (start, distance)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from plainfilm.auditing.cases import cases_of
 from plainfilm.auditing.findings import Finding, Verdict
 from plainfilm.auditing.subject import Subject
 from plainfilm.auditing.thumbnails import thumbnails, unit_vectors
@@ -28,6 +28,11 @@ class PotentialOptions(BaseModel):
 
     worthwhile_gain: float = Field(
         0.02, gt=0, lt=1, description="Gain of doubling the patients, lower end, from which I1 warns.*"
+    )
+    curve_images: int = Field(
+        100_000,
+        ge=1_000,
+        description="Images of the curve, at most; of more, whole patients are drawn.*",
     )
     far_auc: float = Field(0.95, gt=0.5, le=1, description="ROC AUC at which noise and text must be told from images.*")
 
@@ -59,23 +64,24 @@ def check_learning_curve(
 
     if subject.pixels is None or not subject.knows_patients:
         return found("NOT ASSESSABLE", "Images of known patients are needed.")
-    labelled = np.flatnonzero(subject.y >= 0)
-    if not len(labelled):
+    cases = cases_of(subject, min_patients=1)
+    if not len(cases):
         return found("NOT ASSESSABLE", "No image has a label.")
-    features = unit_vectors(thumbnails(subject.pixels.take(labelled), SIDE))
+    cases = cases.drawn(options.curve_images, seed=(curve or LearningCurveOptions()).curve_seed)
+    features = unit_vectors(thumbnails(subject.pixels, SIDE, cases.rows))
     try:
-        drawn = learning_curve(features, subject.y[labelled], subject.group[labelled], curve, progress=progress)
+        drawn = learning_curve(features, cases.y, cases.group, curve, progress=progress)
     except DataError as error:
         return found("NOT ASSESSABLE", str(error))
     points = [100 * value for value in (drawn.gain, drawn.gain_low, drawn.gain_high)]
     return found(
         "WARN" if drawn.gain_low >= options.worthwhile_gain else "PASS",
         f"With twice the {int(drawn.patients.max())} training patients a linear model on thumbnails would gain about "
-        f"{points[0]:.1f} points of balanced accuracy ({points[1]:.1f} to {points[2]:.1f}).",
+        f"{points[0]:.1f} points of balanced accuracy ({points[1]:.1f} to {points[2]:.1f}).{cases.drawn_remark}",
         value=drawn.gain,
         low=drawn.gain_low,
         high=drawn.gain_high,
-        n_images=len(labelled),
+        n_images=len(cases),
         n_patients=drawn.n_patients,
         details={
             "patients": drawn.patients.tolist(),

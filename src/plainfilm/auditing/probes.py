@@ -76,7 +76,7 @@ class Setting:
     @cached_property
     def thumbs(self) -> npt.NDArray[np.float32]:
         """`(n, 32, 32)` of the cases."""
-        return thumbnails(self.pixels, THUMBNAIL)[self.cases.rows]
+        return thumbnails(self.pixels, THUMBNAIL, self.cases.rows)
 
     @cached_property
     def histograms(self) -> npt.NDArray[np.float32]:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from plainfilm import metrics
-from plainfilm.auditing.cases import Cases
+from plainfilm.auditing.cases import Cases, cases_of
+from plainfilm.auditing.subject import Subject
 from plainfilm.metrics import Floats, Ints
 from plainfilm.sampling import strata_of
 
@@ -40,6 +41,9 @@ class ProbeOptions(BaseModel):
     )
     probe_patients: int = Field(
         5, ge=2, description="Patients that a class needs; smaller classes are left out of the probes, and named.*"
+    )
+    probe_images: int = Field(
+        100_000, ge=1_000, description="Images that probes look at, at most; of more, whole patients are drawn.*"
     )
     probe_seed: int = Field(0, ge=0, lt=2**32, description="Seed of the probes' folds, exchanges and intervals.")
 
@@ -107,6 +111,12 @@ class Probed:
         return self.value - self.null
 
 
+def probed_cases(subject: Subject, options: ProbeOptions) -> Cases:
+    """The labelled images of classes with enough patients, or as many of them as probes look at."""
+    cases = cases_of(subject, min_patients=options.probe_patients)
+    return cases.drawn(options.probe_images, seed=options.probe_seed)
+
+
 def make_design(cases: Cases, options: ProbeOptions) -> Design:
     """Deal patients to folds, and exchange labels."""
     rng = np.random.default_rng(options.probe_seed)
@@ -119,13 +129,16 @@ def make_design(cases: Cases, options: ProbeOptions) -> Design:
     kept, where, cell = np.unique(key, return_index=True, return_inverse=True)
     pool = np.where(kept < len(mixed), fold_of_group[group[where]], options.probe_folds + group[where])
     y_cell = y[where]
-    labels = np.vstack([y_cell[None], *(exchanged(y_cell, pool, rng) for _ in range(options.probe_draws))])
+    labels = np.empty((1 + options.probe_draws, len(y_cell)), dtype=np.int16)
+    labels[0] = y_cell
+    for row in labels[1:]:
+        row[:] = exchanged(y_cell, pool, rng)
     return Design(
         weight=1 / np.bincount(group)[group],
         fold=fold_of_group[group],
         cell=cell,
         pool=pool,
-        labels=labels.astype(np.int16),
+        labels=labels,
         n_arrangements=_arrangements(y_cell, pool),
         n_mixed=int(mixed.sum()),
     )

@@ -69,7 +69,7 @@ def check_random_labels(
             source=SOURCE, limits=LIMITS,
         )  # fmt: skip
     cases = cases.sampled(most_images, seed=recipe.probe_seed)
-    units = unit_vectors(thumbnails(subject.pixels, THUMBNAIL)[cases.rows])
+    units = unit_vectors(thumbnails(subject.pixels, THUMBNAIL, cases.rows))
     labels = random_labels(cases, draws=recipe.probe_draws, seed=recipe.probe_seed)
     given = _given_part(subject, cases)
     if given is None:

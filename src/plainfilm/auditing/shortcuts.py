@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from plainfilm.auditing.burnt_in import mark_probe
-from plainfilm.auditing.cases import Cases, cases_of
+from plainfilm.auditing.cases import Cases
 from plainfilm.auditing.findings import Finding, Verdict
 from plainfilm.auditing.probes import (
     Probe,
@@ -18,7 +18,7 @@ from plainfilm.auditing.probes import (
     container_probe,
     histogram_probe,
 )
-from plainfilm.auditing.probing import Probed, ProbeOptions, make_design
+from plainfilm.auditing.probing import Probed, ProbeOptions, make_design, probed_cases
 from plainfilm.auditing.sites import site_probe
 from plainfilm.auditing.subject import Subject
 from plainfilm.pairing import holm
@@ -105,7 +105,7 @@ def ask_shortcuts(
     """Ask each probe once; see `check_shortcuts`."""
     options, recipe = options or ShortcutOptions(), probing or ProbeOptions()
     makers = OF_FILES | OF_PIXELS
-    cases = cases_of(subject, min_patients=recipe.probe_patients)
+    cases = probed_cases(subject, recipe)
     reason, setting = few_patients(cases, recipe), None
     if not reason:
         design = make_design(cases, recipe)
