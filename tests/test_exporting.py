@@ -137,6 +137,9 @@ def test_the_command_takes_the_file_for_the_model(bundle, images, tmp_path, caps
     arguments = ["predict", str(bundle), str(images), "--engine", "onnx", "--device", "cuda", "-q", "--workers", "0"]
     assert cli([*arguments, "-o", str(tmp_path / "q.csv")]) == 2
     assert "[OPT_ENGINE]" in capsys.readouterr().err
+    arguments = ["predict", str(bundle / ONNX), str(images), "--precision", "bf16-mixed", "-q", "--workers", "0"]
+    assert cli([*arguments, "-o", str(tmp_path / "q.csv")]) == 2
+    assert "[OPT_ENGINE]" in capsys.readouterr().err
 
 
 # --- what the file says -------------------------------------------------------------------------------------

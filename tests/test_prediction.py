@@ -108,6 +108,52 @@ def test_several_models_give_the_mean_of_their_scores(run, data):
     assert np.array_equal(both.scores, np.mean(single, axis=0))
 
 
+# --- precision ----------------------------------------------------------------------------------------------
+
+
+def test_bfloat16_is_only_by_asking_and_is_said(run, data, tmp_path):
+    usual, _ = verbs.predict(run.folder, data, workers=0, output=tmp_path / "usual.json")
+    asked, _ = verbs.predict(run.folder, data, workers=0, output=tmp_path / "asked.json", precision="bf16-mixed")
+
+    assert not np.array_equal(asked.scores, usual.scores)
+    assert np.abs(asked.scores - usual.scores).max() < 0.05
+    assert json.loads((tmp_path / "usual.json").read_text())["precision"] == usual.precision == "32-true"
+    assert json.loads((tmp_path / "asked.json").read_text())["precision"] == asked.precision == "bf16-mixed"
+    assert Predictions.join([asked, asked]).labelled().precision == "bf16-mixed"
+
+
+@pytest.mark.parametrize(("has", "taken"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_takes_bfloat16_where_the_processor_has_it(run, data, monkeypatch, has, taken):
+    monkeypatch.setattr("plainfilm.training.device.cpu_computes_bfloat16", lambda: has)
+
+    auto, _ = verbs.predict(run.folder, data, workers=0, device="cpu", precision="auto")
+    named, _ = verbs.predict(run.folder, data, workers=0, device="cpu", precision=taken)
+
+    assert auto.precision == taken
+    assert np.array_equal(auto.scores, named.scores)
+
+
+def test_another_precision_is_refused(run, data):
+    with pytest.raises(UsageError) as refused:
+        verbs.predict(run.folder, data, workers=0, precision="16-mixed")
+
+    assert refused.value.code == "DEV_PRECISION"
+
+
+def test_a_model_is_folded_once_and_stays_as_it_was(run, data):
+    bundle = load_bundle(run.folder / "bundle")
+    before = {name: value.clone() for name, value in bundle.model.state_dict().items()}
+    store = PixelStore(3, 32, 32)
+    for index in range(3):
+        store.put(index, np.full((32, 32), 40 * index, dtype=np.uint8))
+
+    predict_scores(bundle, store)
+
+    assert bundle.scoring_model is bundle.scoring_model
+    assert bundle.model.state_dict().keys() == before.keys()
+    assert all((value == before[name]).all() for name, value in bundle.model.state_dict().items())
+
+
 # --- files --------------------------------------------------------------------------------------------------
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)

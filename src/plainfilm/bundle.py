@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -106,6 +107,13 @@ class Bundle:
 
     model: nn.Module
     config: BundleConfig
+
+    @cached_property
+    def scoring_model(self) -> nn.Module:
+        """The same scores sooner, see `models.folding`. Made once, of the weights as they are by then."""
+        from plainfilm.models.folding import folded
+
+        return folded(self.model)
 
 
 def save_bundle(

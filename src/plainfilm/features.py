@@ -24,6 +24,7 @@ from torch import nn
 from plainfilm.bundle import find_bundles, load_bundle
 from plainfilm.data.pixels import PixelStore
 from plainfilm.data.table import Table
+from plainfilm.models.folding import folded
 from plainfilm.models.parts import pooled_features
 from plainfilm.progress import Progress, Silent
 from plainfilm.storage import cache_folder
@@ -55,7 +56,7 @@ class Extractor:
         """A network put where it computes, and into evaluation mode, as a whole model is scored: the same sums."""
         place = choose_device(device)
         moved: nn.Module = backbone.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(moved.eval(), place)
+        return cls(folded(moved.eval()), place)
 
     def fingerprint(self, images: LabelledImages) -> str:
         """Hash of everything that decides a feature but the image: weights, layers, preprocessing, augmentation."""

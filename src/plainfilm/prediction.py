@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from plainfilm.calling import CallingRule
     from plainfilm.data.pixels import PixelStore
     from plainfilm.drift import Drift
+
+ScoringPrecision = Literal["auto", "32-true", "bf16-mixed"]
 
 SCORE_PREFIX = "score_"
 SET_SEPARATOR = " | "  # between the classes of a set
@@ -63,12 +65,14 @@ class Predictions:
             from a model with a threshold `call` (`positive`, `negative`).
         scores: `(n_images, n_classes)` float64; each row is a probability distribution.
         drift: Whether these images together differ from the training images; None where nobody asked, and of a part.
+        precision: What they were computed in: `32-true` or `bf16-mixed`.
     """
 
     classes: tuple[str, ...]
     table: pd.DataFrame
     scores: npt.NDArray[np.float64]
     drift: Drift | None = None
+    precision: str = "32-true"
 
     def __len__(self) -> int:
         return len(self.table)
@@ -85,7 +89,8 @@ class Predictions:
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Predictions:
         """The rows for which `mask` is True."""
-        return Predictions(self.classes, self.table[mask].reset_index(drop=True), self.scores[mask])
+        rows = self.table[mask].reset_index(drop=True)
+        return Predictions(self.classes, rows, self.scores[mask], precision=self.precision)
 
     def tested(self, split: str) -> Predictions:
         """The labelled rows of one split."""
@@ -98,6 +103,7 @@ class Predictions:
             parts[0].classes,
             pd.concat([part.table for part in parts], ignore_index=True),
             np.concatenate([part.scores for part in parts]),
+            precision=parts[0].precision,
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -115,7 +121,8 @@ class Predictions:
         if path.suffix.lower() == ".json":
             rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
             failures = [{"path": item.path, "code": item.code, "detail": item.detail} for item in refused]
-            facts = {"classes": list(self.classes), "predictions": rows, "refused": failures}
+            facts: dict[str, Any] = {"classes": list(self.classes), "precision": self.precision}
+            facts |= {"predictions": rows, "refused": failures}
             write_json(path, facts | ({} if self.drift is None else {"drift": self.drift.to_json()}))
         else:
             extra = pd.DataFrame([{"path": item.path, "refused": item.code} for item in refused], dtype=object)
@@ -183,6 +190,7 @@ def predict_table(
     *,
     batch_size: int = BATCH,
     device: str = "auto",
+    precision: ScoringPrecision = "32-true",
     cache: Path | None = None,
     share: Share = UNSHARED,
     progress: Progress | None = None,
@@ -195,6 +203,7 @@ def predict_table(
         pixels: Their pixels, in the same order.
         batch_size: Images at once.
         device: Where to compute.
+        precision: What to compute in; auto takes bfloat16 where the processor has it. Features are made in 32 bits.
         cache: Where features are kept: a head on a frozen backbone is then asked with the features found there. None
             asks the whole model.
         share: Processes of which each scores a part.
@@ -205,7 +214,15 @@ def predict_table(
     digests = list(table.rows["pixel_sha256"]) if cache is not None else []
     scores = np.mean(
         [
-            predict_scores(bundle, pixels, batch_size=batch_size, device=device, share=share, progress=progress)
+            predict_scores(
+                bundle,
+                pixels,
+                batch_size=batch_size,
+                device=device,
+                precision=precision,
+                share=share,
+                progress=progress,
+            )
             if cache is None
             else _scores_from_features(bundle, pixels, digests, cache=cache, device=device, progress=progress)
             for bundle in bundles
@@ -216,7 +233,13 @@ def predict_table(
     config = bundles[0].config
     if len(bundles) == 1:  # the mean of several has none of their rules
         rows = rows.assign(**answers(config.abstention, config.calling, config.classes, scores))
-    return Predictions(config.classes, rows, scores)
+    return Predictions(config.classes, rows, scores, precision=_settled(precision, device))
+
+
+def _settled(precision: ScoringPrecision, device: str) -> str:
+    from plainfilm.training.device import choose_device, choose_scoring_precision
+
+    return choose_scoring_precision(precision, choose_device(device))
 
 
 def answers(
@@ -247,6 +270,7 @@ def predict_scores(
     *,
     batch_size: int = BATCH,
     device: str = "auto",
+    precision: ScoringPrecision = "32-true",
     share: Share = UNSHARED,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.float64]:
@@ -254,6 +278,10 @@ def predict_scores(
 
     Every batch has the same shape (the last is filled up and cut), so that an image scores the same whatever stands
     beside it. With several processes the batches stay the same, and each scores a run of them.
+
+    Raises:
+        UsageError: `DEV_ABSENT` or `DEV_PRECISION` if this machine lacks what was asked for.
+        ResourceError: `RES_MEMORY` if a batch does not fit.
     """
     import torch
 
@@ -261,13 +289,18 @@ def predict_scores(
     from plainfilm.training.device import choose_device
 
     place = torch.device(choose_device(device))
-    model = bundle.model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    in_bfloat16 = _settled(precision, place.type) == "bf16-mixed"
+    model = bundle.scoring_model.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     team = share.team
     if team.leads and team.size > 1:
-        _ask_for_scores(bundle, share, batch_size=batch_size, device=device)
+        _ask_for_scores(bundle, share, batch_size=batch_size, device=device, precision=precision)
     starts = range(0, len(pixels), batch_size)
     scores = np.empty((len(pixels), bundle.config.architecture.num_classes))
-    with torch.inference_mode(), (progress or Silent()).task("scoring images", len(pixels)) as advance:
+    with (
+        torch.inference_mode(),
+        torch.autocast(place.type, torch.bfloat16, enabled=in_bfloat16),  # round all: weights are made shorter once
+        (progress or Silent()).task("scoring images", len(pixels)) as advance,
+    ):
         for start in starts[team.own(len(starts))]:
             indices = np.arange(start, min(start + batch_size, len(pixels)))
             filled = np.resize(indices, batch_size)
@@ -301,17 +334,26 @@ def _joined_scores(
     return scores
 
 
-def _ask_for_scores(bundle: Bundle, share: Share, *, batch_size: int, device: str) -> None:
+def _ask_for_scores(bundle: Bundle, share: Share, *, batch_size: int, device: str, precision: ScoringPrecision) -> None:
     """Set the others to `help_scoring`."""
     from plainfilm.team import spread_tensors
 
     team = share.team
-    team.ask("scores", config=bundle.config.model_dump(mode="json"), batch_size=batch_size, device=device)
+    config = bundle.config.model_dump(mode="json")
+    team.ask("scores", config=config, batch_size=batch_size, device=device, precision=precision)
     team.spread(np.asarray(share.rows, dtype=np.int64))
     spread_tensors(team, bundle.model.state_dict())
 
 
-def help_scoring(team: Team, pixels: PixelStore, *, config: dict[str, Any], batch_size: int, device: str) -> None:
+def help_scoring(
+    team: Team,
+    pixels: PixelStore,
+    *,
+    config: dict[str, Any],
+    batch_size: int,
+    device: str,
+    precision: ScoringPrecision,
+) -> None:
     """Another process's part in `predict_scores`.
 
     Args:
@@ -320,6 +362,7 @@ def help_scoring(team: Team, pixels: PixelStore, *, config: dict[str, Any], batc
         config: The bundle's.
         batch_size: Images at once.
         device: Where to compute.
+        precision: What in.
     """
     from plainfilm.bundle import Bundle, BundleConfig
     from plainfilm.models import create_model
@@ -329,8 +372,14 @@ def help_scoring(team: Team, pixels: PixelStore, *, config: dict[str, Any], batc
     rows, weights = team.spread(None), spread_tensors(team, None)
     model = create_model(**told.architecture.model_dump(exclude={"in_channels"}), try_out=False)
     model.load_state_dict(weights)
-    share = Share(team, rows)
-    predict_scores(Bundle(model.eval(), told), pixels.take(rows), batch_size=batch_size, device=device, share=share)
+    predict_scores(
+        Bundle(model.eval(), told),
+        pixels.take(rows),
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        share=Share(team, rows),
+    )
 
 
 def _scores_from_features(

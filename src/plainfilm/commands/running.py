@@ -12,7 +12,7 @@ from plainfilm.commands.flags import EvaluateFlags, PredictFlags, ScanFlags, Tra
 from plainfilm.config import SECTION_OF, RunOptions, read_options
 from plainfilm.dicom_results.options import DicomResultOptions
 from plainfilm.errors import UsageError
-from plainfilm.prediction import BATCH
+from plainfilm.prediction import BATCH, ScoringPrecision
 from plainfilm.team import leads_here
 from plainfilm.terminal import Terminal
 
@@ -159,6 +159,7 @@ def predict(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     devices: int = 1,
     engine: Literal["torch", "onnx"] = "torch",
+    precision: ScoringPrecision = "32-true",
     workers: int | None = None,
     dicom_output: Path | None = None,
     quiet: Annotated[bool, Parameter(["--quiet", "-q"], negative=())] = False,
@@ -175,6 +176,8 @@ def predict(
         device: Where to compute.
         devices: Processes on this machine that share the images, one for each GPU.
         engine: What computes; onnx takes the model.onnx that export wrote.
+        precision: What in. bf16-mixed is quicker where the processor has bfloat16, and changes scores: on 1,280 brain
+            slices by 0.0015 on average and 0.017 at most, and 5 answers. auto takes it where the processor has it.
         workers: Decoding processes; by default one per processor.
         dicom_output: New folder for a DICOM report of each series of DICOM images.
         quiet: No progress.
@@ -195,6 +198,7 @@ def predict(
         device=device,
         devices=devices,
         engine=engine,
+        precision=precision,
         workers=workers,
         progress=Terminal(quiet=quiet),
     )

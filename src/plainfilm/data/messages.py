@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from plainfilm.data.images import REASONS, DecodeRecord
 
+PIPE_BYTES = 64 << 10  # what a pipe of Linux holds: a small image crosses in one piece, and wakes its reader once
 _LENGTHS = struct.Struct(">IQ")  # bytes of JSON, bytes of pixels
 
 
@@ -48,9 +49,10 @@ def send(stream: IO[bytes], message: dict[str, Any], *payload: NDArray[Any] | by
     """Write a message, and what goes with it as raw bytes."""
     text = json.dumps(message).encode()  # ASCII: names that are not valid Unicode survive as escapes
     parts = [part if isinstance(part, bytes) else np.ascontiguousarray(part).data.cast("B") for part in payload]
-    stream.write(_LENGTHS.pack(len(text), sum(len(part) for part in parts)) + text)
-    for part in parts:
-        stream.write(part)
+    n_bytes = sum(len(part) for part in parts)
+    pieces = [_LENGTHS.pack(len(text), n_bytes) + text, *parts]
+    for piece in [b"".join(pieces)] if n_bytes <= PIPE_BYTES else pieces:  # a large image is not copied for it
+        stream.write(piece)
     stream.flush()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -165,6 +165,6 @@ def readable_pixels(table: Table, pixels: PixelStore | None) -> PixelStore:
 def _facts(records: Sequence[DecodeRecord]) -> pd.DataFrame:
     """What the decoder found, one column per fact."""
     names = list(DecodeRecord.__dataclass_fields__)
-    facts = pd.DataFrame([asdict(record) for record in records], columns=names)
+    facts = pd.DataFrame([vars(record) for record in records], columns=names)
     facts["notes"] = [" ".join(notes) for notes in facts["notes"]]
     return facts

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from plainfilm.data.fitting import Fit, Resample, check_fit, fit_image
 from plainfilm.data.grey import Channel
 from plainfilm.data.images import ImageLimits, ImageRef, read_image
-from plainfilm.data.messages import Decoded, receive, receive_decoded, refused, send, send_decoded
+from plainfilm.data.messages import PIPE_BYTES, Decoded, receive, receive_decoded, refused, send, send_decoded
 from plainfilm.data.windows import FILE
 from plainfilm.errors import ImageError, ResourceError, UsageError
 
@@ -325,6 +325,7 @@ def spawn() -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             [sys.executable, "-P", "-c", _BOOT, *sys.path],
+            bufsize=PIPE_BYTES,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

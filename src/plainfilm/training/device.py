@@ -42,6 +42,18 @@ def choose_precision(wanted: str, device: str) -> Precision:
     return "bf16-mixed" if device == "cpu" and cpu_computes_bfloat16() else "32-true"
 
 
+def choose_scoring_precision(wanted: str, device: str) -> Precision:
+    """As `choose_precision`, but 32 bits where auto would take 16-bit floats, whose range is small.
+
+    Raises:
+        UsageError: `DEV_PRECISION` for anything but auto, bfloat16 and 32 bits.
+    """
+    if wanted not in ("auto", "32-true", "bf16-mixed"):
+        raise UsageError(f"Scores cannot be computed in '{wanted}'. Use bf16-mixed or 32-true.", code="DEV_PRECISION")
+    chosen = choose_precision(wanted, device)
+    return "32-true" if chosen == "16-mixed" else chosen
+
+
 def cpu_computes_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices itself (AVX-512 BF16 or AMX)."""
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -18,7 +18,7 @@ from plainfilm.exporting.folder import check_folder, exported_model
 from plainfilm.exporting.reading import SUFFIX, OnnxModel, read_onnx
 from plainfilm.exporting.scoring import onnx_scores
 from plainfilm.hub import located
-from plainfilm.prediction import BATCH, Predictions, Share, answers, predict_table
+from plainfilm.prediction import BATCH, Predictions, ScoringPrecision, Share, answers, predict_table
 from plainfilm.progress import Progress
 from plainfilm.team import ALONE, Team
 from plainfilm.verbs.gating import NoveltyCheck, unlike_columns
@@ -34,14 +34,16 @@ class Predictor:
         bundles: The model, or those of several folds: their scores are averaged.
         novelty: When an image is unlike the training images; None for several folds.
         device: Where to compute.
+        precision: What to compute scores in; whether an image is unlike the others is found in 32 bits.
     """
 
     bundles: Sequence[Bundle]
     novelty: NoveltyCheck | None
     device: str
+    precision: ScoringPrecision = "32-true"
 
     @classmethod
-    def load(cls, run: Path, *, device: str = "auto") -> Predictor:
+    def load(cls, run: Path, *, device: str = "auto", precision: ScoringPrecision = "32-true") -> Predictor:
         """The model of a run's folder, or of a bundle's.
 
         Raises:
@@ -50,7 +52,7 @@ class Predictor:
         folders = find_bundles(run)
         bundles = [load_bundle(folder) for folder in folders]
         novelty = NoveltyCheck.load(folders[0], bundles[0], device=device) if len(folders) == 1 else None
-        return cls(bundles, novelty, device)
+        return cls(bundles, novelty, device, precision)
 
     @property
     def config(self) -> BundleConfig:
@@ -73,6 +75,7 @@ class Predictor:
             pixels,
             batch_size=batch_size,
             device=self.device,
+            precision=self.precision,
             share=Share(team, np.arange(len(pixels))),
             progress=progress,
         )
@@ -134,14 +137,18 @@ def prepared_for(place: Path, *, engine: Engine) -> tuple[Preprocessing, OnnxMod
     return read_config(find_bundles(place)[0]).preprocessing, None
 
 
-def predictor_of(place: Path, exported: OnnxModel | None, *, device: str) -> Predictor | OnnxPredictor:
+def predictor_of(
+    place: Path, exported: OnnxModel | None, *, device: str, precision: ScoringPrecision = "32-true"
+) -> Predictor | OnnxPredictor:
     """What answers for the model at `place`.
 
     Raises:
-        UsageError: `OPT_ENGINE` if onnxruntime is to work on another device than the processor.
+        UsageError: `OPT_ENGINE` if onnxruntime is to work on another device than the processor, or not in 32 bits.
     """
     if exported is None:
-        return Predictor.load(place, device=device)
+        return Predictor.load(place, device=device, precision=precision)
     if device not in ("auto", "cpu"):
         raise UsageError("the ONNX engine works on the processor: leave --device out.", code="OPT_ENGINE")
+    if precision == "bf16-mixed":
+        raise UsageError("the ONNX engine works in 32 bits: leave --precision out.", code="OPT_ENGINE")
     return OnnxPredictor(exported)

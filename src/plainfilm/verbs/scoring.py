@@ -18,7 +18,7 @@ from plainfilm.errors import TableError, UsageError
 from plainfilm.evaluation import evaluate_predictions
 from plainfilm.measures import Evaluation, EvaluationOptions, PatientSource, SubgroupOptions
 from plainfilm.operating import OperatingOptions, with_operating_point
-from plainfilm.prediction import BATCH, Predictions
+from plainfilm.prediction import BATCH, Predictions, ScoringPrecision
 from plainfilm.progress import Progress
 from plainfilm.runs import Run, open_run
 from plainfilm.sitewise import at_held_out_sites
@@ -47,6 +47,7 @@ def predict(
     device: str = "auto",
     devices: int = 1,
     engine: Engine = "torch",
+    precision: ScoringPrecision = "32-true",
     progress: Progress | None = None,
 ) -> tuple[Predictions, Table]:
     """Score images with a trained model, from its bundle alone.
@@ -63,6 +64,8 @@ def predict(
         device: Where to compute.
         devices: Processes on this machine of which each decodes and scores a share; the scores stay the same.
         engine: What computes: torch, or onnxruntime with the `model.onnx` that `export` wrote.
+        precision: What in: 32 bits, bfloat16 (sooner where the processor has it, and the scores differ), or `auto`:
+            bfloat16 where the processor has it.
         progress: Told after every image.
 
     Returns:
@@ -87,7 +90,7 @@ def predict(
     with working_together(devices, device) as team:
         table, pixels = _scanned(preprocessing, images, source=source, workers=workers, team=team, progress=progress)
         sources = [] if folder is None else read_sources(table)
-        predictor = predictor_of(place, exported, device=device)
+        predictor = predictor_of(place, exported, device=device, precision=precision)
         if folder is not None:
             model = _by_torch(predictor)
             maker = ResultMaker.of(model, dicom)
