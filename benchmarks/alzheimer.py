@@ -51,6 +51,10 @@ RECIPES = {
         "alzheimer-mri",
         ["--split", "image", "--epochs", "12", "--learning-rate", "0.006", *SMOOTHED, *QUIET],
     ),
+    "fast-pretrained": (
+        "alzheimer-mri",
+        ["--split", "image", "--epochs", "12", "--learning-rate", "0.006", "--pretrained", *SMOOTHED, *QUIET],
+    ),
     "fast-audited": ("alzheimer-mri", ["--epochs", "15", *FAST]),
     "fast-longer": ("alzheimer-mri", ["--epochs", "40", *FAST, *QUIET]),
     # The paper: SGD 0.1, a tenth of it every 20 of 60 epochs, no augmentation; here a tenth every 8 of 24.
