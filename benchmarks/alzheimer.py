@@ -99,7 +99,7 @@ def main() -> None:
             subprocess.run([*command, *SETTINGS, *options, "--quiet"], check=True)
             print(f"\n{name}: plainfilm train {source} {' '.join([*SETTINGS, *options])}")
             report(run, asked.data / source, started=started)
-            if name == "fast" and rival(asked.rival_python, "fastai") is not None:
+            if name.startswith("fast") and rival(asked.rival_python, "fastai") is not None:
                 report_fastai(asked.rival_python, run, (asked.data / source).resolve())
 
 
