@@ -78,6 +78,22 @@ def test_thinner_and_thicker_walls_are_different_classes():
     assert contrast(large) > 1.2 * contrast(small)
 
 
+def test_a_sicker_phantom_has_larger_ventricles_in_the_same_slice():
+    torch.manual_seed(0)
+    phantoms = FAMILIES["phantoms"](0)
+    healthy, ill = (torch.full((24,), 4 * severity + 1) for severity in (0, 3))  # of the same level
+
+    def fluid(classes):
+        middle = phantoms.draw(classes, 64)[:, 20:44, 24:40]
+        return (middle < 0.25).float().mean()
+
+    assert fluid(ill) > 1.3 * fluid(healthy)
+
+
+def test_the_usual_families_leave_out_the_phantoms_that_a_demonstration_is_made_of():
+    assert "phantoms" not in PretrainOptions().families
+
+
 def test_acquisition_keeps_range_and_number_and_changes_every_image():
     torch.manual_seed(0)
     images = FAMILIES["ellipses"](0).draw(torch.zeros(8, dtype=torch.int64), 32)
@@ -94,7 +110,7 @@ def test_every_family_is_drawn_as_often_as_any_other():
     examples = generated(FAMILY_NAMES, n_images=400, size=32, seed=0)
     counts = np.histogram(examples.labels, bins=examples._starts)[0]
 
-    assert counts.tolist() == [100] * 4
+    assert counts.tolist() == [80] * 5
     assert examples.num_classes == sum(FAMILIES[name](0).num_classes for name in FAMILY_NAMES)
 
 

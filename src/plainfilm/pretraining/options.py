@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from plainfilm.errors import nearest_name
 
-FAMILY_NAMES = ("fractals", "contours", "textures", "ellipses")
+FAMILY_NAMES = ("fractals", "contours", "textures", "ellipses", "phantoms")
+USUAL = FAMILY_NAMES[:-1]  # a demonstration on phantoms shows nothing with weights that have seen phantoms
 
 
 class PretrainOptions(BaseModel):
@@ -29,7 +30,9 @@ class PretrainOptions(BaseModel):
         64, ge=32, le=1024, description="Height and width; a convolutional network may be used at another later."
     )
     families: tuple[str, ...] = Field(
-        FAMILY_NAMES, min_length=1, description="What is generated: fractals, contours, textures, ellipses."
+        USUAL,
+        min_length=1,
+        description="What is generated: fractals, contours, textures, ellipses, phantoms (by default all but these).",
     )
     batch_size: int = Field(128, ge=2, le=65_536, description="Images in one step.")
     learning_rate: float = Field(3e-3, gt=0, description="Highest learning rate, of AdamW with one cycle.")

@@ -8,6 +8,7 @@ from plainfilm.pretraining.formulas.contours import Contours
 from plainfilm.pretraining.formulas.ellipses import Ellipses
 from plainfilm.pretraining.formulas.family import Family
 from plainfilm.pretraining.formulas.fractals import Fractals
+from plainfilm.pretraining.formulas.phantoms import PhantomAnatomy
 from plainfilm.pretraining.formulas.textures import Textures
 
 FAMILIES: dict[str, Callable[[int], Family]] = {  # from a seed
@@ -15,4 +16,5 @@ FAMILIES: dict[str, Callable[[int], Family]] = {  # from a seed
     "contours": Contours,
     "textures": Textures,
     "ellipses": Ellipses,
+    "phantoms": PhantomAnatomy,
 }
