@@ -79,6 +79,8 @@ def _audited(n_images: int) -> dict[str, Any]:
     take_second_look(look, source="phantoms", progress=watcher)
     recovered = look.leakage.recovered
     assert subject.pixels is not None
+    if recovered is not None and not recovered.found:
+        print(recovered.reason, file=sys.stderr)
     return {
         "seconds": time.perf_counter() - began,
         "processor": time.process_time() - began_processor,
