@@ -21,6 +21,7 @@ from fastai.vision.all import (
     ImageBlock,
     Learner,
     PILImageBW,
+    Recorder,
     accuracy,
     get_image_files,
     parent_label,
@@ -48,6 +49,8 @@ class Clock(Callback):
 
 class Until(Callback):
     """Notes the accuracy after each epoch, and stops at a mark or when the time is up."""
+
+    order = Recorder.order + 1  # after it has noted the epoch's accuracy
 
     def __init__(self, mark: float, limit: float, started: float) -> None:
         self.mark, self.limit, self.started, self.epochs = mark, limit, started, []
