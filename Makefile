@@ -68,7 +68,7 @@ bench: $(READY)
 # RIVALS=../venv-rivals/bin/python names an interpreter with fastai and tensorflow; without it they are left out.
 bench-speed: $(READY)
 	$(BIN)/python -m benchmarks.training_speed ../shared/data/alzheimer-mri $(if $(RIVALS),--rival-python $(RIVALS))
-	$(BIN)/python -m benchmarks.alzheimer ../shared/data --recipe fast $(if $(RIVALS),--rival-python $(RIVALS))
+	$(BIN)/python -m benchmarks.alzheimer ../shared/data --recipe fast-pretrained $(if $(RIVALS),--rival-python $(RIVALS))
 	$(BIN)/python -m benchmarks.folder_to_report ../shared/data ../shared/weights $(if $(RIVALS),--rival-python $(RIVALS))
 	$(BIN)/python -m benchmarks.prediction_speed ../shared/data/alzheimer-mri
 	$(BIN)/python -m benchmarks.decoding_speed
