@@ -45,12 +45,12 @@ class PhantomAnatomy:
         if number < len(self._brains):
             severity, level = self._brains[number]
             brain = Brain.draw(seed, 1, sex, int(rng.integers(45, 95)))
-            return brain.slice(level=_near(level, 0.2, rng), severity=_near(severity, 0.5, rng), size=size)
+            return brain.slice(level=_near(level, LEVELS, rng), severity=_near(severity, SEVERITIES, rng), size=size)
         severity, heart = self._chests[number - len(self._brains)]
-        chest = replace(Chest.draw(seed, 1, sex, int(rng.integers(20, 90))), heart=_near(heart, 0.2, rng))
-        return chest.film(Film.draw(rng), severity=_near(severity, 0.5, rng), size=size)
+        chest = replace(Chest.draw(seed, 1, sex, int(rng.integers(20, 90))), heart=_near(heart, HEARTS, rng))
+        return chest.film(Film.draw(rng), severity=_near(severity, SEVERITIES, rng), size=size)
 
 
-def _near(value: float, step: float, rng: np.random.Generator) -> float:
-    """A value nearer to this one than to its neighbours on the grid."""
-    return value + SPREAD * step * float(rng.uniform(-1, 1))
+def _near(value: float, steps: tuple[float, ...], rng: np.random.Generator) -> float:
+    """A value nearer to this one than to the others of the same steps."""
+    return value + SPREAD * (steps[1] - steps[0]) * float(rng.uniform(-1, 1))
